@@ -1,0 +1,2 @@
+//! The init container.
+fn main() {}
