@@ -1,0 +1,3 @@
+//! The leader's work: from a waiting init container to a settled delivery.
+
+pub mod ports;

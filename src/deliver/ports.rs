@@ -1,0 +1,199 @@
+//! What the workflow needs of the world, as traits: adapters implement them, tests replace them.
+//!
+//! Owns no state. A secret crosses here only inside a type without `Debug` that is zeroed when dropped.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::announcement::Announcement;
+use crate::domain::delivery::{Answer, VaultTrouble};
+use crate::domain::ids::{AttemptId, InstanceKey, PodRef, RoleName, Term};
+use crate::domain::ledger::{Accessors, Author, Command, Entry, Reply};
+use crate::domain::pod::Pod;
+
+/// What the watch says. A watch narrowed to `status.phase=Pending`: a pod that is running is one that left.
+#[derive(Clone, Debug)]
+pub enum PodEvent {
+    /// A new complete list begins: a pod that is not seen before [`PodEvent::Synced`] has left meanwhile.
+    Restarted,
+    /// The pod as it is now.
+    Seen(Pod),
+    /// It left the selection: deleted, or not pending any more. The pod as it was before.
+    Left(Pod),
+    /// The complete list was seen.
+    Synced,
+}
+
+/// The pods that may wait for us.
+#[async_trait]
+pub trait PodFeed: Send + Sync {
+    /// The watch. It heals itself, with back-off, and never ends.
+    fn events(&self) -> BoxStream<'static, PodEvent>;
+
+    /// One pod by name, by a fresh `list` with a field selector (the reference's permissions have no `get`).
+    async fn read(&self, namespace: &str, name: &str) -> Result<Option<Pod>, ReadError>;
+}
+
+/// The API server did not say how a pod is.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server did not answer for the pod: {0}")]
+pub struct ReadError(pub String);
+
+/// What is asked of Vault.
+#[derive(Clone, Debug)]
+pub struct SecretIdRequest {
+    /// The role.
+    pub role: RoleName,
+    /// For whom: goes into the `secret_id`'s metadata, and so into Vault's audit log.
+    pub pod: PodRef,
+    /// `spec.serviceAccountName`.
+    pub service_account: Arc<str>,
+    /// `spec.nodeName`.
+    pub node: Arc<str>,
+    /// The attempt.
+    pub attempt: AttemptId,
+}
+
+/// A response-wrapped `secret_id`. No `Debug`: the token is a secret.
+pub struct WrappedSecretId {
+    /// The wrapping token.
+    pub token: SecretString,
+    /// `wrap_info.creation_time`, as Vault wrote it (RFC 3339).
+    pub creation_time: String,
+    /// `wrap_info.ttl`, whole seconds.
+    pub ttl_seconds: u64,
+    /// What names it without giving it away.
+    pub accessors: Accessors,
+}
+
+/// Where the init container is told to find Vault.
+#[derive(Clone, Debug)]
+pub struct VaultAddress {
+    /// `vault.addr`, byte for byte as configured.
+    pub address: String,
+    /// Vault's CA certificates as a PEM bundle, where configured.
+    pub ca_bundle: Option<String>,
+    /// `vault.namespace`, where configured.
+    pub namespace: Option<String>,
+}
+
+/// How a `secret_id` that nobody may use was put out of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Neutralised {
+    /// Destroyed by its accessor.
+    Destroyed,
+    /// Its wrapping token was unwrapped and the result dropped.
+    Unwrapped,
+    /// Left: its wrapping token runs out.
+    LeftToExpire,
+}
+
+/// Vault, as far as the workflow sees it.
+#[async_trait]
+pub trait SecretIssuer: Send + Sync {
+    /// Completes once we are logged in and the checks of our token have passed. Nothing is claimed before.
+    async fn usable(&self);
+
+    /// One wrapped `secret_id`. One request, no retry: back-off is the workflow's.
+    async fn wrap(&self, request: &SecretIdRequest) -> Result<WrappedSecretId, VaultTrouble>;
+
+    /// Puts out of the world a `secret_id` that was refused or never sent, by the first way that is possible:
+    /// destroyed by accessor, or its wrapping token (where we still hold it) unwrapped and the result dropped.
+    /// Never call this for an attempt whose fate is unknown.
+    async fn neutralise(&self, role: &RoleName, accessors: &Accessors, token: Option<SecretString>) -> Neutralised;
+
+    /// Where the init container is told to find Vault.
+    fn address(&self) -> Arc<VaultAddress>;
+}
+
+/// What is sent to an init container. No `Debug`: it carries the wrapping token.
+pub struct PushRequest {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The pod it is meant for.
+    pub pod: PodRef,
+    /// What to send.
+    pub secret: WrappedSecretId,
+    /// Where Vault is.
+    pub vault: Arc<VaultAddress>,
+}
+
+/// Reaches init containers.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// Connects to the first of `addresses` that completes a TLS handshake: in order, one second each.
+    async fn dial(&self, addresses: &[IpAddr]) -> Result<Box<dyn Line>, DialError>;
+}
+
+/// No address of the pod completed a handshake. Nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no TLS handshake with the init container: {0}")]
+pub struct DialError(pub String);
+
+/// A connection to an init container, for one push.
+#[async_trait]
+pub trait Line: Send {
+    /// Sends `request` and waits for the answer, 30 s at most.
+    async fn push(self: Box<Self>, request: &PushRequest) -> Answer;
+}
+
+/// The replicated ledger.
+#[async_trait]
+pub trait LedgerPort: Send + Sync {
+    /// Commits `command` and returns what [`crate::domain::ledger::Ledger::apply`] said.
+    ///
+    /// # Errors
+    /// The outcome is unknown: the command may or may not be committed later.
+    async fn propose(&self, command: Command) -> Result<Reply, LedgerError>;
+
+    /// The entry as of now, no older than this call.
+    async fn read(&self, key: &InstanceKey) -> Result<Option<Entry>, LedgerError>;
+
+    /// The entries with something open, as of now.
+    async fn open(&self) -> Result<Vec<(InstanceKey, Entry)>, LedgerError>;
+
+    /// Whether we lead in `term` and our lease has not run out.
+    fn holds_lease(&self, term: Term) -> bool;
+}
+
+/// The ledger could not be written or read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger did not answer: {0}")]
+pub struct LedgerError(pub String);
+
+/// A leadership that has begun: an entry of its own term is applied.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    /// In whose name commands are proposed.
+    pub author: Author,
+    /// Cancelled when it ends.
+    pub ended: CancellationToken,
+}
+
+/// Tells the pod's author, by a Kubernetes Event. Never waits: beyond its limit it drops and counts.
+pub trait Announcer: Send + Sync {
+    /// Announces `what` on `pod`.
+    fn announce(&self, pod: &PodRef, what: Announcement);
+}
+
+/// What the workflow measures.
+pub trait Meter: Send + Sync {
+    /// A series of attempts to get a `secret_id` ended; `accepted` is the role once Vault has accepted it.
+    fn secret_id_requested(&self, accepted: Option<&RoleName>, failure: Option<&VaultTrouble>);
+    /// A push ended with `answer`.
+    fn pushed(&self, accepted: Option<&RoleName>, outcome: &'static str, failed: bool);
+    /// An init container got its `secret_id` that long after it was started.
+    fn delivered(&self, after: Duration);
+    /// An attempt ended otherwise than by a push.
+    fn counted(&self, what: &'static str);
+    /// A `secret_id` was put out of the world.
+    fn neutralised(&self, how: Neutralised);
+    /// Pods in the queue, and pods being worked on.
+    fn load(&self, queued: usize, in_flight: usize);
+}
