@@ -5,3 +5,5 @@
 pub mod clock;
 pub mod deliver;
 pub mod domain;
+pub mod ledger;
+pub mod push;
