@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod deliver;
 pub mod domain;
 pub mod ledger;
+pub mod metrics;
 pub mod push;
+pub mod telemetry;

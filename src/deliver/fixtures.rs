@@ -8,7 +8,11 @@ use crate::domain::pod::{ContainerState, ContainerStatus, Phase, Pod, Target, Wi
 /// A pod that waits for us, at `address`, its init container's id derived from its name.
 pub(crate) fn pod(name: &str, address: &str) -> Pod {
     Pod {
-        reference: PodRef { namespace: "apps".into(), name: name.into(), uid: PodUid::from(format!("uid-{name}").as_str()) },
+        reference: PodRef {
+            namespace: "apps".into(),
+            name: name.into(),
+            uid: PodUid::from(format!("uid-{name}").as_str()),
+        },
         node: "node-1".into(),
         service_account: "default".into(),
         host_network: false,
@@ -22,10 +26,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Pod {
                 sidecar: false,
                 never_restarts: false,
                 restarts: 0,
-                status: ContainerStatus {
-                    state: running(&format!("containerd://{name}-0")),
-                    last: None,
-                },
+                status: ContainerStatus { state: running(&format!("containerd://{name}-0")), last: None },
             },
         }),
     }

@@ -55,7 +55,9 @@ impl Service {
                 self.tell_unreached(uid, dial_failures, attempted.cause);
                 Some(now + DIAL.wait(dial_failures, jitter))
             }
-            Turn::Again(at_least) => Some(now + ATTEMPT.wait(attempt_failures, jitter).max(at_least.unwrap_or_default())),
+            Turn::Again(at_least) => {
+                Some(now + ATTEMPT.wait(attempt_failures, jitter).max(at_least.unwrap_or_default()))
+            }
             Turn::WrongPod => Some(now + ATTEMPT.wait(attempt_failures, jitter)),
             Turn::Vault(ref trouble) => Some(self.vault_said(uid, trouble, now)),
             Turn::LedgerFull => {

@@ -236,7 +236,8 @@ impl Service {
         }
         let serves = |key: &InstanceKey| row.instance.as_ref().is_some_and(|i| i.key.container_id == key.container_id);
         let over = std::mem::take(&mut row.over);
-        let (open, gone): (Vec<_>, Vec<_>) = over.into_iter().partition(|key| serves(key) || fate_of(key) == Fate::Open);
+        let (open, gone): (Vec<_>, Vec<_>) =
+            over.into_iter().partition(|key| serves(key) || fate_of(key) == Fate::Open);
         row.over = open;
         ended.extend(gone.into_iter().map(|key| (key.clone(), fate_of(&key), Vec::new())));
         if let Decision::Refuse(refusal) = decision
@@ -348,7 +349,8 @@ impl Service {
 fn begin(row: &mut Row, candidate: &Candidate, jitter: f64) -> Instant {
     let uid = &row.pod.reference.uid;
     // What an earlier leader left of this very start goes on under its generation.
-    let generation = row.over.iter().filter(|key| key.container_id == candidate.container_id).map(|key| key.generation).max();
+    let generation =
+        row.over.iter().filter(|key| key.container_id == candidate.container_id).map(|key| key.generation).max();
     row.over.retain(|key| key.container_id != candidate.container_id);
     row.instance = Some(Instance {
         key: InstanceKey {

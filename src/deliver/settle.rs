@@ -126,5 +126,7 @@ async fn apply(ctx: &Context, key: &InstanceKey, entry: &Entry, settlement: Sett
         let kept = u64::try_from(settlement.kept()).unwrap_or(u64::MAX);
         ctx.ports.meter.happened(Incident::FateUnknown, kept);
     }
-    held.retain(|h| !settlement.verdicts.iter().any(|(id, v)| *id == h.attempt && *v != crate::domain::ledger::Verdict::Unknown));
+    held.retain(|h| {
+        !settlement.verdicts.iter().any(|(id, v)| *id == h.attempt && *v != crate::domain::ledger::Verdict::Unknown)
+    });
 }
