@@ -1,3 +1,4 @@
 //! Controller.
 
+pub mod cli;
 pub mod config;
