@@ -79,37 +79,6 @@ log: {{level: WARN, format: json}}
     );
     let config = accept(&yaml);
     assert_eq!(config.raft_dir, PathBuf::from("/raft"));
-    let vault = config.vault;
-    // Byte for byte, although the parsed form is in lower case.
-    assert_eq!(vault.addr.as_str(), "https://Vault.example:8200/");
-    assert_eq!(vault.addr.url().host_str(), Some("vault.example"));
-    let Login::Kubernetes(login) = vault.login else {
-        panic!("another login")
-    };
-    assert_eq!(
-        (login.mount.as_str(), login.role.as_str(), &login.token_path),
-        ("k8s", "broker", &file)
-    );
-    assert!(vault.skip_token_role_name_validation);
-    assert_eq!(vault.namespace.as_deref(), Some("org/team"));
-    assert_eq!(vault.approle_mount, "team/approle");
-    assert_eq!(vault.wrapping_ttl.duration(), Duration::from_secs(90));
-    let mounts = vec!["root-ca".to_owned(), "team/pki".to_owned()];
-    assert_eq!(
-        vault.tls.roots,
-        VaultRoots::PkiMounts {
-            mounts,
-            fingerprints: vec![[0xab; 32]]
-        }
-    );
-    assert_eq!(vault.tls.server_name.as_deref(), Some("vault.internal"));
-    assert_eq!(
-        vault.tls.client,
-        Some(ClientCertificate {
-            cert: file.clone(),
-            key: file
-        })
-    );
     assert!(config.kubernetes.watch_namespace.matches("team-a"));
     let tls = config.prometheus.tls.unwrap();
     let certificate = ServingCertificate::VaultPki {
@@ -129,6 +98,44 @@ log: {{level: WARN, format: json}}
             level: Level::Warn,
             format: Format::Json
         }
+    );
+    check_vault(&config.vault, &file);
+}
+
+fn check_vault(vault: &Vault, file: &Path) {
+    // Byte for byte, although the parsed form is in lower case.
+    assert_eq!(vault.addr.as_str(), "https://Vault.example:8200/");
+    assert_eq!(vault.addr.url().host_str(), Some("vault.example"));
+    let Login::Kubernetes(login) = &vault.login else {
+        panic!("another login")
+    };
+    assert_eq!(
+        (
+            login.mount.as_str(),
+            login.role.as_str(),
+            login.token_path.as_path()
+        ),
+        ("k8s", "broker", file)
+    );
+    assert!(vault.skip_token_role_name_validation);
+    assert_eq!(vault.namespace.as_deref(), Some("org/team"));
+    assert_eq!(vault.approle_mount, "team/approle");
+    assert_eq!(vault.wrapping_ttl.duration(), Duration::from_secs(90));
+    let mounts = vec!["root-ca".to_owned(), "team/pki".to_owned()];
+    assert_eq!(
+        vault.tls.roots,
+        VaultRoots::PkiMounts {
+            mounts,
+            fingerprints: vec![[0xab; 32]]
+        }
+    );
+    assert_eq!(vault.tls.server_name.as_deref(), Some("vault.internal"));
+    assert_eq!(
+        vault.tls.client,
+        Some(ClientCertificate {
+            cert: file.to_owned(),
+            key: file.to_owned()
+        })
     );
 }
 
@@ -294,6 +301,10 @@ fn grammar_of_values() {
         problem_keys(&with_login("tokenFile: /nonexistent")),
         ["vault.tokenFile"]
     );
+}
+
+#[test]
+fn grammar_of_values_elsewhere() {
     for (old, new, key) in [
         (
             "service: kubernetes-vault",
