@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod deliver;
 pub mod domain;
 pub mod ledger;
