@@ -66,9 +66,7 @@ pub fn version_line() -> String {
 }
 
 /// Values by name; clap lists the names when a value is none of them.
-fn named<T: Copy + Send + Sync + 'static>(
-    all: &'static [(&'static str, T)],
-) -> impl TypedValueParser<Value = T> {
+fn named<T: Copy + Send + Sync + 'static>(all: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(all.iter().map(|&(name, _)| name)).try_map(|text| {
         let found = all.iter().find(|&&(name, _)| name == text);
         found.map(|&(_, value)| value).ok_or("unknown name")
@@ -80,23 +78,14 @@ fn with_two_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut out: Vec<OsString> = Vec::new();
     let mut is_value = false;
     for arg in args {
-        let old = arg
-            .to_str()
-            .filter(|_| !is_value)
-            .and_then(|text| text.strip_prefix('-'))
-            .and_then(|text| {
-                let name = text.split('=').next()?;
-                OLD_STYLE
-                    .contains(&name)
-                    .then(|| OsString::from(format!("--{text}")))
-            });
+        let old = arg.to_str().filter(|_| !is_value).and_then(|text| text.strip_prefix('-')).and_then(|text| {
+            let name = text.split('=').next()?;
+            OLD_STYLE.contains(&name).then(|| OsString::from(format!("--{text}")))
+        });
         let arg = old.unwrap_or(arg);
         // What follows `--config` is a path, whatever it looks like.
         is_value = !is_value
-            && arg
-                .to_str()
-                .and_then(|text| text.strip_prefix("--"))
-                .is_some_and(|name| OLD_STYLE.contains(&name));
+            && arg.to_str().and_then(|text| text.strip_prefix("--")).is_some_and(|name| OLD_STYLE.contains(&name));
         out.push(arg);
     }
     out
@@ -108,11 +97,7 @@ mod tests {
     use clap::CommandFactory;
 
     fn read(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::read(
-            std::iter::once("kubernetes-vault")
-                .chain(args.iter().copied())
-                .map(OsString::from),
-        )
+        Cli::read(std::iter::once("kubernetes-vault").chain(args.iter().copied()).map(OsString::from))
     }
 
     #[test]
@@ -124,10 +109,7 @@ mod tests {
     fn no_argument_runs_with_defaults() {
         let cli = read(&[]).unwrap();
         assert_eq!(cli.config, PathBuf::from("kubernetes-vault.yml"));
-        assert_eq!(
-            (cli.log_level, cli.log_format, cli.command),
-            (None, None, None)
-        );
+        assert_eq!((cli.log_level, cli.log_format, cli.command), (None, None, None));
     }
 
     #[test]
@@ -142,14 +124,8 @@ mod tests {
             assert_eq!(cli.config, PathBuf::from("/a.yml"), "{args:?}");
             assert_eq!(cli.log_level, Some(Level::Error), "{args:?}");
         }
-        assert_eq!(
-            read(&["--config=-config"]).unwrap().config,
-            PathBuf::from("-config")
-        );
-        assert_eq!(
-            read(&["-log-format=json"]).unwrap().log_format,
-            Some(Format::Json)
-        );
+        assert_eq!(read(&["--config=-config"]).unwrap().config, PathBuf::from("-config"));
+        assert_eq!(read(&["-log-format=json"]).unwrap().log_format, Some(Format::Json));
     }
 
     #[test]
@@ -169,17 +145,8 @@ mod tests {
 
     #[test]
     fn usage_mistakes_exit_2_and_help_exits_0() {
-        for args in [
-            ["--nope"].as_slice(),
-            &["nope"],
-            &["--config"],
-            &["-c", "x"],
-        ] {
-            assert_eq!(
-                read(args).unwrap_err().exit_code(),
-                i32::from(EXIT_USAGE),
-                "{args:?}"
-            );
+        for args in [["--nope"].as_slice(), &["nope"], &["--config"], &["-c", "x"]] {
+            assert_eq!(read(args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
         }
         assert_eq!(read(&["--help"]).unwrap_err().exit_code(), 0);
     }
@@ -188,19 +155,11 @@ mod tests {
     #[test]
     fn version() {
         assert_eq!(read(&["version"]).unwrap().command, Some(Command::Version));
-        assert_eq!(
-            read(&["-log-level=error", "version"]).unwrap().command,
-            Some(Command::Version)
-        );
+        assert_eq!(read(&["-log-level=error", "version"]).unwrap().command, Some(Command::Version));
         let line = version_line();
         let rest = line.strip_prefix("Kubernetes-Vault controller ").unwrap();
         let (version, rest) = rest.split_once(" (").unwrap();
         let (commit, date) = rest.split_once(") built on ").unwrap();
-        assert!(
-            [version, commit, date]
-                .iter()
-                .all(|part| !part.is_empty() && !part.contains(' ')),
-            "{line}"
-        );
+        assert!([version, commit, date].iter().all(|part| !part.is_empty() && !part.contains(' ')), "{line}");
     }
 }

@@ -59,11 +59,7 @@ impl Warning {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = if self.key.is_empty() {
-            "the file"
-        } else {
-            &self.key
-        };
+        let key = if self.key.is_empty() { "the file" } else { &self.key };
         match self.line {
             Some(line) => write!(f, "{key} (line {line}) {}", self.text),
             None => write!(f, "{key} {}", self.text),

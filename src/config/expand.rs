@@ -47,19 +47,13 @@ fn shell_name(text: &str) -> (&str, usize) {
     if is_special(bytes[0]) {
         return (&text[..1], 1);
     }
-    let end = bytes
-        .iter()
-        .position(|&byte| byte != b'_' && !byte.is_ascii_alphanumeric())
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|&byte| byte != b'_' && !byte.is_ascii_alphanumeric()).unwrap_or(bytes.len());
     (&text[..end], end)
 }
 
 /// The shell's one-character variables (`$$`, `$1`, `$?`, ...).
 fn is_special(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9'
-    )
+    matches!(byte, b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9')
 }
 
 #[cfg(test)]
@@ -95,10 +89,7 @@ mod tests {
             ("$home_1", ""),
             ("${HOME}", "/root"),
             ("${H}OME", "hOME"),
-            (
-                "A$$$#$1$H$home_1*B",
-                "ApidoneH*B".replace('H', "h").as_str(),
-            ),
+            ("A$$$#$1$H$home_1*B", "ApidoneH*B".replace('H', "h").as_str()),
             ("start$+middle$^end$", "start$+middle$^end$"),
             ("mixed$|bag$$$", "mixed$|bagpid$"),
             ("$", "$"),

@@ -19,13 +19,7 @@ pub(super) fn readable(setting: Setting<String>, cx: &mut Context<'_>) -> Option
     }
     let path = PathBuf::from(value);
     if let Err(error) = try_read(&path) {
-        cx.problem(
-            &spot,
-            format!(
-                "names a file that cannot be read: {}: {error}",
-                path.display()
-            ),
-        );
+        cx.problem(&spot, format!("names a file that cannot be read: {}: {error}", path.display()));
         return None;
     }
     Some(path)

@@ -11,7 +11,5 @@ pub struct Health {
 }
 
 pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Health {
-    Health {
-        address: listen::read(section, ListenAddr::port(8080), cx),
-    }
+    Health { address: listen::read(section, ListenAddr::port(8080), cx) }
 }

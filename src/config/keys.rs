@@ -78,16 +78,11 @@ fn walk(node: &Node, prefix: &str, cx: &mut Context<'_>) {
     report_duplicates(entries, prefix, cx);
     for (key, child) in entries {
         let path = join(prefix, key);
-        let spot = Spot {
-            key: join(prefix, &shown(key)),
-            at: Some(child.at.clone()),
-        };
+        let spot = Spot { key: join(prefix, &shown(key)), at: Some(child.at.clone()) };
         if is_one_of(USED, &path) {
             continue;
         }
-        if is_one_of(LATER, &path)
-            || (is_section(LATER, &path) && !matches!(child.value, Value::Map(_)))
-        {
+        if is_one_of(LATER, &path) || (is_section(LATER, &path) && !matches!(child.value, Value::Map(_))) {
             cx.warn(&spot, "is not used by this version");
         } else if is_section(USED, &path) || is_section(LATER, &path) {
             walk(child, &path, cx);
@@ -106,18 +101,9 @@ fn walk(node: &Node, prefix: &str, cx: &mut Context<'_>) {
 /// Which of two values would win is nobody's guess to make.
 fn report_duplicates(entries: &[(String, Node)], prefix: &str, cx: &mut Context<'_>) {
     for (index, (key, node)) in entries.iter().enumerate() {
-        if entries[..index]
-            .iter()
-            .any(|(earlier, _)| earlier.to_lowercase() == key.to_lowercase())
-        {
-            let spot = Spot {
-                key: join(prefix, &shown(key)),
-                at: Some(node.at.clone()),
-            };
-            cx.problem(
-                &spot,
-                "is set twice: keep one (upper and lower case are the same)",
-            );
+        if entries[..index].iter().any(|(earlier, _)| earlier.to_lowercase() == key.to_lowercase()) {
+            let spot = Spot { key: join(prefix, &shown(key)), at: Some(node.at.clone()) };
+            cx.problem(&spot, "is set twice: keep one (upper and lower case are the same)");
         }
     }
 }
@@ -140,17 +126,12 @@ fn is_one_of(keys: &[&str], path: &str) -> bool {
 fn is_section(keys: &[&str], path: &str) -> bool {
     keys.iter().any(|key| {
         let head = key.get(..path.len());
-        head.is_some_and(|head| head.eq_ignore_ascii_case(path))
-            && key.as_bytes().get(path.len()) == Some(&b'.')
+        head.is_some_and(|head| head.eq_ignore_ascii_case(path)) && key.as_bytes().get(path.len()) == Some(&b'.')
     })
 }
 
 fn join(prefix: &str, key: &str) -> String {
-    if prefix.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{prefix}.{key}")
-    }
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 /// An unknown key as a message may repeat it: one line, short, and not a token that slipped in front of a colon.
@@ -158,10 +139,7 @@ fn shown(key: &str) -> String {
     if looks_like_token(key) {
         return "(a key that looks like a token)".to_owned();
     }
-    key.chars()
-        .take(SHOWN_CHARS)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    key.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// The forms in which Vault generates tokens: `hvs.`, `hvb.`, `hvr.`, and the older `s.`, `b.`, `r.`.

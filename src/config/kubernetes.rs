@@ -18,34 +18,21 @@ pub struct Kubernetes {
 
 pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Option<Kubernetes> {
     let watch_namespace = watch_namespace(section, cx);
-    let service_namespace = label(
-        section,
-        "serviceNamespace",
-        "the namespace of the controller's service",
-        cx,
-    );
-    let service = label(
-        section,
-        "service",
-        "the name of the controller's service",
-        cx,
-    );
-    Some(Kubernetes {
-        watch_namespace: watch_namespace?,
-        service_namespace: service_namespace?,
-        service: service?,
-    })
+    let service_namespace = label(section, "serviceNamespace", "the namespace of the controller's service", cx);
+    let service = label(section, "service", "the name of the controller's service", cx);
+    Some(Kubernetes { watch_namespace: watch_namespace?, service_namespace: service_namespace?, service: service? })
 }
 
 fn watch_namespace(section: &Section<'_>, cx: &mut Context<'_>) -> Option<WatchNamespace> {
     let Some(setting) = section.text("watchNamespace", cx) else {
         let spot = section.spot("watchNamespace");
-        cx.problem(&spot, "is required: a namespace, or \"~\" and a regular expression (in quotes: a bare ~ is YAML's null)");
+        cx.problem(
+            &spot,
+            "is required: a namespace, or \"~\" and a regular expression (in quotes: a bare ~ is YAML's null)",
+        );
         return None;
     };
-    WatchNamespace::parse(&setting.value)
-        .map_err(|text| cx.problem(&setting.spot, text))
-        .ok()
+    WatchNamespace::parse(&setting.value).map_err(|text| cx.problem(&setting.spot, text)).ok()
 }
 
 fn label(section: &Section<'_>, name: &str, what: &str, cx: &mut Context<'_>) -> Option<String> {

@@ -37,12 +37,7 @@ pub(super) struct Section<'n> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(yaml: &'a str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self {
-            yaml,
-            env,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { yaml, env, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// `text` continues a sentence that starts with the key, and must not hold a value.
@@ -59,21 +54,14 @@ impl<'a> Context<'a> {
 
     fn finding(&self, spot: &Spot, text: String) -> Finding {
         let line = spot.at.as_deref().and_then(|at| line_of(self.yaml, at));
-        Finding {
-            key: spot.key.clone(),
-            line,
-            text,
-        }
+        Finding { key: spot.key.clone(), line, text }
     }
 }
 
 impl Spot {
     /// A key that is not in the file.
     pub(super) fn absent(key: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            at: None,
-        }
+        Self { key: key.into(), at: None }
     }
 }
 
@@ -84,34 +72,21 @@ impl<'n> Section<'n> {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
             Value::Text(_) | Value::List(_) => {
-                cx.problem(
-                    &Spot::absent(""),
-                    "must be a mapping of keys, such as \"vault:\"",
-                );
+                cx.problem(&Spot::absent(""), "must be a mapping of keys, such as \"vault:\"");
                 &[]
             }
         };
-        Self {
-            prefix: String::new(),
-            entries,
-        }
+        Self { prefix: String::new(), entries }
     }
 
     /// The full name of a key of this section.
     pub(super) fn key(&self, name: &str) -> String {
-        if self.prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.prefix)
-        }
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
 
     /// Where `name` stands, or would.
     pub(super) fn spot(&self, name: &str) -> Spot {
-        Spot {
-            key: self.key(name),
-            at: self.find(name).map(|node| node.at.clone()),
-        }
+        Spot { key: self.key(name), at: self.find(name).map(|node| node.at.clone()) }
     }
 
     /// The mapping under `name`; an empty one where there is none.
@@ -124,10 +99,7 @@ impl<'n> Section<'n> {
                 &[]
             }
         };
-        Self {
-            prefix: self.key(name),
-            entries,
-        }
+        Self { prefix: self.key(name), entries }
     }
 
     /// A text, expanded; `None` where it is not set, null or empty.
@@ -144,22 +116,16 @@ impl<'n> Section<'n> {
     }
 
     /// A list of texts, expanded. One text stands for a list: the Go version split it at commas, so we do too.
-    pub(super) fn list(
-        &self,
-        name: &str,
-        cx: &mut Context<'_>,
-    ) -> Option<Setting<Vec<Setting<String>>>> {
+    pub(super) fn list(&self, name: &str, cx: &mut Context<'_>) -> Option<Setting<Vec<Setting<String>>>> {
         let spot = self.spot(name);
         let items = match &self.find(name)?.value {
             Value::Null => Vec::new(),
-            Value::Text(text) => scalar(text, spot.clone(), cx)
-                .map(|setting| split_at_commas(&setting))
-                .unwrap_or_default(),
-            Value::List(nodes) => nodes
-                .iter()
-                .enumerate()
-                .filter_map(|(index, node)| self.item(name, index, node, cx))
-                .collect(),
+            Value::Text(text) => {
+                scalar(text, spot.clone(), cx).map(|setting| split_at_commas(&setting)).unwrap_or_default()
+            }
+            Value::List(nodes) => {
+                nodes.iter().enumerate().filter_map(|(index, node)| self.item(name, index, node, cx)).collect()
+            }
             Value::Map(_) => {
                 cx.problem(&spot, "must be a list, or a single value");
                 return None;
@@ -168,27 +134,12 @@ impl<'n> Section<'n> {
         (!items.is_empty()).then_some(Setting { value: items, spot })
     }
 
-    fn item(
-        &self,
-        name: &str,
-        index: usize,
-        node: &Node,
-        cx: &mut Context<'_>,
-    ) -> Option<Setting<String>> {
+    fn item(&self, name: &str, index: usize, node: &Node, cx: &mut Context<'_>) -> Option<Setting<String>> {
         let key = format!("{}[{index}]", self.key(name));
-        let spot = Spot {
-            key,
-            at: Some(node.at.clone()),
-        };
+        let spot = Spot { key, at: Some(node.at.clone()) };
         let item = match &node.value {
-            Value::Text(text) => Setting {
-                value: expand(text, cx.env),
-                spot,
-            },
-            Value::Null => Setting {
-                value: String::new(),
-                spot,
-            },
+            Value::Text(text) => Setting { value: expand(text, cx.env), spot },
+            Value::Null => Setting { value: String::new(), spot },
             Value::List(_) | Value::Map(_) => {
                 cx.problem(&spot, "must be a single value, not a list or a mapping");
                 return None;
@@ -196,10 +147,7 @@ impl<'n> Section<'n> {
         };
         if item.value.is_empty() {
             // Dropping it could leave a trust decision (which CAs?) to chance.
-            cx.problem(
-                &item.spot,
-                "is empty: remove the item, or set the environment variable that it names",
-            );
+            cx.problem(&item.spot, "is empty: remove the item, or set the environment variable that it names");
             return None;
         }
         Some(item)
@@ -222,10 +170,7 @@ impl<'n> Section<'n> {
     }
 
     fn find(&self, name: &str) -> Option<&'n Node> {
-        self.entries
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, node)| node)
+        self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, node)| node)
     }
 }
 
@@ -233,10 +178,7 @@ fn scalar(text: &str, spot: Spot, cx: &mut Context<'_>) -> Option<Setting<String
     let value = expand(text, cx.env);
     if value.is_empty() && !text.is_empty() {
         // The variable is not named: what looks like one may be the rest of a password with a `$` in it.
-        cx.warn(
-            &spot,
-            "is empty once environment variables are expanded, and counts as not set",
-        );
+        cx.warn(&spot, "is empty once environment variables are expanded, and counts as not set");
     }
     (!value.is_empty()).then_some(Setting { value, spot })
 }
@@ -247,9 +189,6 @@ fn split_at_commas(setting: &Setting<String>) -> Vec<Setting<String>> {
         .split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| Setting {
-            value: part.to_owned(),
-            spot: setting.spot.clone(),
-        })
+        .map(|part| Setting { value: part.to_owned(), spot: setting.spot.clone() })
         .collect()
 }

@@ -26,9 +26,7 @@ impl ListenAddr {
     /// Whether a socket on one would take the other's place.
     pub(super) fn collides(&self, other: &Self) -> bool {
         let all = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
-        self.port == other.port
-            && self.port != 0
-            && (all(self.ip) || all(other.ip) || self.ip == other.ip)
+        self.port == other.port && self.port != 0 && (all(self.ip) || all(other.ip) || self.ip == other.ip)
     }
 }
 
@@ -41,10 +39,7 @@ impl FromStr for ListenAddr {
             return port.parse().map(Self::port).map_err(drop);
         }
         let address: SocketAddr = text.parse().map_err(drop)?;
-        Ok(Self {
-            ip: Some(address.ip()),
-            port: address.port(),
-        })
+        Ok(Self { ip: Some(address.ip()), port: address.port() })
     }
 }
 
@@ -63,10 +58,7 @@ pub(super) fn read(section: &Section<'_>, default: ListenAddr, cx: &mut Context<
         return default;
     };
     setting.value.parse().unwrap_or_else(|()| {
-        cx.problem(
-            &setting.spot,
-            "must be an address to listen on: :PORT, IPv4:PORT or [IPv6]:PORT",
-        );
+        cx.problem(&setting.spot, "must be an address to listen on: :PORT, IPv4:PORT or [IPv6]:PORT");
         default
     })
 }
@@ -77,25 +69,11 @@ mod tests {
 
     #[test]
     fn reads_and_prints() {
-        for (text, want) in [
-            (":80", ":80"),
-            ("8080", ":8080"),
-            ("127.0.0.1:0", "127.0.0.1:0"),
-            ("[::1]:9", "[::1]:9"),
-        ] {
+        for (text, want) in [(":80", ":80"), ("8080", ":8080"), ("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:9", "[::1]:9")]
+        {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), want);
         }
-        for text in [
-            "",
-            ":",
-            "localhost:80",
-            "1.2.3.4",
-            "::1:80",
-            ":65536",
-            ":-1",
-            ":+1",
-            " :80",
-        ] {
+        for text in ["", ":", "localhost:80", "1.2.3.4", "::1:80", ":65536", ":-1", ":+1", " :80"] {
             assert!(text.parse::<ListenAddr>().is_err(), "{text:?}");
         }
     }

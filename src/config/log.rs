@@ -41,12 +41,8 @@ pub enum Format {
 
 impl Level {
     /// All levels, least severe first, by the names that are accepted.
-    pub const ALL: [(&str, Self); 4] = [
-        ("debug", Self::Debug),
-        ("info", Self::Info),
-        ("warn", Self::Warn),
-        ("error", Self::Error),
-    ];
+    pub const ALL: [(&str, Self); 4] =
+        [("debug", Self::Debug), ("info", Self::Info), ("warn", Self::Warn), ("error", Self::Error)];
 
     /// The name, as accepted.
     pub fn as_str(self) -> &'static str {
@@ -88,29 +84,17 @@ impl FromStr for Format {
 }
 
 fn by_name<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, UnknownName> {
-    all.iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text))
-        .map(|&(_, value)| value)
-        .ok_or_else(|| {
-            let names: Vec<&str> = all.iter().map(|&(name, _)| name).collect();
-            UnknownName {
-                accepted: names.join(", "),
-            }
-        })
+    all.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|&(_, value)| value).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|&(name, _)| name).collect();
+        UnknownName { accepted: names.join(", ") }
+    })
 }
 
 pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Log {
-    Log {
-        level: choice(section, "level", cx),
-        format: choice(section, "format", cx),
-    }
+    Log { level: choice(section, "level", cx), format: choice(section, "format", cx) }
 }
 
-fn choice<T: FromStr<Err = UnknownName> + Default>(
-    section: &Section<'_>,
-    name: &str,
-    cx: &mut Context<'_>,
-) -> T {
+fn choice<T: FromStr<Err = UnknownName> + Default>(section: &Section<'_>, name: &str, cx: &mut Context<'_>) -> T {
     let Some(setting) = section.text(name, cx) else {
         return T::default();
     };

@@ -47,18 +47,10 @@ pub(super) fn read(vault: &Section<'_>, cx: &mut Context<'_>) -> Option<Login> {
     let token_path = section.text("tokenPath", cx);
     let kubernetes = [&mount, &role, &token_path].into_iter().flatten().next();
     let kubernetes = kubernetes.map(|_| vault.spot("kubernetesAuth"));
-    check_exactly_one(
-        vault,
-        [spot(&token), spot(&token_file), kubernetes.clone()],
-        cx,
-    );
+    check_exactly_one(vault, [spot(&token), spot(&token_file), kubernetes.clone()], cx);
     // Each one is checked, also where there is one too many: all problems in one message.
-    let token = token
-        .and_then(|setting| read_token(&setting, cx))
-        .map(Login::Token);
-    let token_file = token_file
-        .and_then(|setting| readable(setting, cx))
-        .map(Login::TokenFile);
+    let token = token.and_then(|setting| read_token(&setting, cx)).map(Login::Token);
+    let token_file = token_file.and_then(|setting| readable(setting, cx)).map(Login::TokenFile);
     let kubernetes = match kubernetes {
         Some(_) => read_kubernetes(&section, mount, role, token_path, cx).map(Login::Kubernetes),
         None => None,
@@ -93,10 +85,7 @@ fn read_token(setting: &Setting<String>, cx: &mut Context<'_>) -> Option<SecretS
     // A block scalar or a secret made with `echo` ends in a newline, which no header can carry.
     let token = setting.value.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        cx.problem(
-            &setting.spot,
-            "must be a Vault token: one word of printable ASCII characters",
-        );
+        cx.problem(&setting.spot, "must be a Vault token: one word of printable ASCII characters");
         return None;
     }
     Some(SecretString::from(token))
@@ -116,17 +105,11 @@ fn read_kubernetes(
     let role = match role {
         Some(role) if is_segment(&role.value) => Some(role.value),
         Some(role) => {
-            cx.problem(
-                &role.spot,
-                "must be the name of a role: no slashes, no spaces, none of ? # % \\",
-            );
+            cx.problem(&role.spot, "must be the name of a role: no slashes, no spaces, none of ? # % \\");
             None
         }
         None => {
-            cx.problem(
-                &section.spot("role"),
-                "is required with vault.kubernetesAuth: the role to log in as",
-            );
+            cx.problem(&section.spot("role"), "is required with vault.kubernetesAuth: the role to log in as");
             None
         }
     };
@@ -135,9 +118,5 @@ fn read_kubernetes(
         spot: Spot::absent(section.key("tokenPath")),
     });
     let token_path = readable(token_path, cx);
-    Some(KubernetesAuth {
-        mount: mount?,
-        role: role?,
-        token_path: token_path?,
-    })
+    Some(KubernetesAuth { mount: mount?, role: role?, token_path: token_path? })
 }

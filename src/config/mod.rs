@@ -75,10 +75,7 @@ pub struct Config {
 impl Config {
     /// Reads the file at `path`, with the environment of this process.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let bytes = read_file(path).map_err(|cause| ConfigError::Read {
-            path: path.to_owned(),
-            cause,
-        })?;
+        let bytes = read_file(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let Ok(yaml) = std::str::from_utf8(&bytes) else {
             return Err(invalid_file("is not UTF-8 text".to_owned(), None));
         };
@@ -87,29 +84,19 @@ impl Config {
 
     /// Reads `yaml`; `env` gives the value of an environment variable. Files that the configuration names are
     /// opened, to see that they can be read.
-    pub fn parse(
-        yaml: &str,
-        env: &impl Fn(&str) -> Option<String>,
-    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+    pub fn parse(yaml: &str, env: &impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
         // The parser counts a byte order mark as a column, and then takes the second section for another document.
         let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml);
-        let (root, more_documents) =
-            tree::parse(yaml).map_err(|error| invalid_file(error.what, error.line))?;
+        let (root, more_documents) = tree::parse(yaml).map_err(|error| invalid_file(error.what, error.line))?;
         let mut cx = Context::new(yaml, env);
         if more_documents {
-            cx.warn(
-                &lenient::Spot::absent(""),
-                "has more than one YAML document; only the first is read",
-            );
+            cx.warn(&lenient::Spot::absent(""), "has more than one YAML document; only the first is read");
         }
         keys::check(&root, &mut cx);
         let config = read(&root, &mut cx);
         match config {
             Some(config) if cx.problems.is_empty() => Ok((config, cx.warnings)),
-            _ => Err(ConfigError::Invalid {
-                problems: cx.problems,
-                warnings: cx.warnings,
-            }),
+            _ => Err(ConfigError::Invalid { problems: cx.problems, warnings: cx.warnings }),
         }
     }
 }
@@ -117,10 +104,9 @@ impl Config {
 /// `None` only together with a problem.
 fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
     let root = Section::root(root, cx);
-    let raft_dir = root.text("raftDir", cx).map_or_else(
-        || PathBuf::from("/var/lib/kubernetes-vault/"),
-        |setting| PathBuf::from(setting.value),
-    );
+    let raft_dir = root
+        .text("raftDir", cx)
+        .map_or_else(|| PathBuf::from("/var/lib/kubernetes-vault/"), |setting| PathBuf::from(setting.value));
     let vault = vault::read(&root.section("vault", cx), cx);
     let kubernetes = kubernetes::read(&root.section("kubernetes", cx), cx);
     let prometheus_section = root.section("prometheus", cx);
@@ -139,37 +125,19 @@ fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
         );
     }
     let log = log::read(&root.section("log", cx), cx);
-    Some(Config {
-        raft_dir,
-        vault: vault?,
-        kubernetes: kubernetes?,
-        prometheus,
-        health,
-        log,
-    })
+    Some(Config { raft_dir, vault: vault?, kubernetes: kubernetes?, prometheus, health, log })
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!(
-            "larger than {MAX_FILE_BYTES} bytes"
-        )));
+        return Err(io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes")));
     }
     Ok(bytes)
 }
 
 fn invalid_file(text: String, line: Option<usize>) -> ConfigError {
-    let problem = Problem::new(Finding {
-        key: String::new(),
-        line,
-        text,
-    });
-    ConfigError::Invalid {
-        problems: vec![problem],
-        warnings: Vec::new(),
-    }
+    let problem = Problem::new(Finding { key: String::new(), line, text });
+    ConfigError::Invalid { problems: vec![problem], warnings: Vec::new() }
 }

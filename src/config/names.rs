@@ -14,9 +14,7 @@ pub(super) fn mount_path(text: &str) -> Option<String> {
     let path = text.trim_matches('/');
     let part_is_fine = |part: &str| {
         !matches!(part, "" | "." | "..")
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte))
+            && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte))
     };
     path.split('/').all(part_is_fine).then(|| path.to_owned())
 }
@@ -29,10 +27,7 @@ pub(super) fn is_segment(text: &str) -> bool {
 /// A Kubernetes object name of the strict kind (namespaces, services): RFC 1123 label.
 pub(super) fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]
@@ -69,17 +64,7 @@ mod tests {
         for text in ["a", "0", "kube-system", &"a".repeat(63)] {
             assert!(is_dns_label(text), "{text}");
         }
-        for text in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a.b",
-            "a/b",
-            "..",
-            ".*",
-            &"a".repeat(64),
-        ] {
+        for text in ["", "-a", "a-", "A", "a.b", "a/b", "..", ".*", &"a".repeat(64)] {
             assert!(!is_dns_label(text), "{text}");
         }
     }

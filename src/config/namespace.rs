@@ -24,20 +24,13 @@ impl WatchNamespace {
             return if is_dns_label(&name) {
                 Ok(Self::Exact(name))
             } else {
-                Err(format!(
-                    "must be the name of a namespace ({LABEL_ACCEPTED}), or \"~\" and a regular expression"
-                ))
+                Err(format!("must be the name of a namespace ({LABEL_ACCEPTED}), or \"~\" and a regular expression"))
             };
         };
         // The same prefix as the Go version's, so that the same flags hold for every branch of the expression.
         Regex::new(&format!("(?i){}", quote_literals(pattern)))
             .map(Self::Pattern)
-            .map_err(|error| {
-                format!(
-                    "must be \"~\" and a regular expression in RE2 syntax: {}",
-                    reason(&error)
-                )
-            })
+            .map_err(|error| format!("must be \"~\" and a regular expression in RE2 syntax: {}", reason(&error)))
     }
 
     /// Whether pods of this namespace are served.
@@ -109,10 +102,7 @@ mod tests {
         assert!(matches("default", "Default"));
         assert!(!matches("default", "default-2"));
         assert!(!matches("default", "my-default"));
-        assert_eq!(
-            WatchNamespace::parse("DEFAULT").unwrap().exact(),
-            Some("default")
-        );
+        assert_eq!(WatchNamespace::parse("DEFAULT").unwrap().exact(), Some("default"));
         assert_eq!(WatchNamespace::parse("~default").unwrap().exact(), None);
     }
 
@@ -131,18 +121,7 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_accepted_and_no_value() {
-        for spec in [
-            "~(",
-            "~[z-a]",
-            "~*",
-            "~a{99999999}",
-            r"~\",
-            "a/b",
-            "..",
-            ".*",
-            "-a",
-            "my ns",
-        ] {
+        for spec in ["~(", "~[z-a]", "~*", "~a{99999999}", r"~\", "a/b", "..", ".*", "-a", "my ns"] {
             let error = WatchNamespace::parse(spec).err().unwrap();
             assert!(error.contains("regular expression"), "{error}");
             assert!(!error.contains('\n'), "{error}");

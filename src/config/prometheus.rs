@@ -60,15 +60,8 @@ pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Prometheus {
     let problems_before = cx.problems.len();
     let tls = read_tls(&section.section("tls", cx), cx);
     // With a problem the value is never used; 443 keeps a false collision of ports out of the report.
-    let default = if tls.is_some() || cx.problems.len() > problems_before {
-        443
-    } else {
-        80
-    };
-    Prometheus {
-        address: listen::read(section, ListenAddr::port(default), cx),
-        tls,
-    }
+    let default = if tls.is_some() || cx.problems.len() > problems_before { 443 } else { 80 };
+    Prometheus { address: listen::read(section, ListenAddr::port(default), cx), tls }
 }
 
 fn read_tls(section: &Section<'_>, cx: &mut Context<'_>) -> Option<PrometheusTls> {
@@ -76,16 +69,9 @@ fn read_tls(section: &Section<'_>, cx: &mut Context<'_>) -> Option<PrometheusTls
     let role = section.text("vaultCertRole", cx);
     let cert = section.text("certFile", cx);
     let key = section.text("certKey", cx);
-    check_pair(
-        section,
-        [("vaultCertBackend", &backend), ("vaultCertRole", &role)],
-        cx,
-    );
+    check_pair(section, [("vaultCertBackend", &backend), ("vaultCertRole", &role)], cx);
     check_pair(section, [("certFile", &cert), ("certKey", &key)], cx);
-    if let (Some(vault), Some(file)) = (
-        backend.as_ref().or(role.as_ref()),
-        cert.as_ref().or(key.as_ref()),
-    ) {
+    if let (Some(vault), Some(file)) = (backend.as_ref().or(role.as_ref()), cert.as_ref().or(key.as_ref())) {
         cx.problem(
             &vault.spot,
             format!(
@@ -100,23 +86,15 @@ fn read_tls(section: &Section<'_>, cx: &mut Context<'_>) -> Option<PrometheusTls
     let clients = read_clients(section, has_pair, cx);
     let certificate = match (backend, role, cert, key) {
         (Some(backend), Some(role), ..) => vault_certificate(&backend, role, cx),
-        (_, _, Some(cert), Some(key)) => Some(ServingCertificate::Files {
-            cert: cert.value.into(),
-            key: key.value.into(),
-        }),
+        (_, _, Some(cert), Some(key)) => {
+            Some(ServingCertificate::Files { cert: cert.value.into(), key: key.value.into() })
+        }
         _ => None,
     };
-    Some(PrometheusTls {
-        certificate: certificate?,
-        clients,
-    })
+    Some(PrometheusTls { certificate: certificate?, clients })
 }
 
-fn read_clients(
-    section: &Section<'_>,
-    has_certificate: bool,
-    cx: &mut Context<'_>,
-) -> Option<ClientCas> {
+fn read_clients(section: &Section<'_>, has_certificate: bool, cx: &mut Context<'_>) -> Option<ClientCas> {
     let backends = section.list("vaultCABackends", cx);
     let file = section.text("caCert", cx);
     if let (Some(backends), Some(_)) = (&backends, &file) {
@@ -125,10 +103,7 @@ fn read_clients(
             "and prometheus.tls.caCert contradict each other: name the CAs of scrapers by one of them",
         );
     }
-    let first = backends
-        .as_ref()
-        .map(|setting| &setting.spot)
-        .or(file.as_ref().map(|setting| &setting.spot));
+    let first = backends.as_ref().map(|setting| &setting.spot).or(file.as_ref().map(|setting| &setting.spot));
     if let (Some(spot), false) = (first, has_certificate) {
         cx.problem(
             spot,
@@ -150,14 +125,8 @@ fn vault_certificate(
 ) -> Option<ServingCertificate> {
     let mount = mount(backend, cx);
     if !is_segment(&role.value) {
-        cx.problem(
-            &role.spot,
-            "must be the name of a role of that mount: no slashes, no spaces, none of ? # % \\",
-        );
+        cx.problem(&role.spot, "must be the name of a role of that mount: no slashes, no spaces, none of ? # % \\");
         return None;
     }
-    Some(ServingCertificate::VaultPki {
-        mount: mount?,
-        role: role.value,
-    })
+    Some(ServingCertificate::VaultPki { mount: mount?, role: role.value })
 }

@@ -14,10 +14,7 @@ pub(super) fn mount(setting: &Setting<String>, cx: &mut Context<'_>) -> Option<S
 
 /// Mount paths; a problem for each that is none.
 pub(super) fn mounts(settings: &[Setting<String>], cx: &mut Context<'_>) -> Vec<String> {
-    settings
-        .iter()
-        .filter_map(|setting| mount(setting, cx))
-        .collect()
+    settings.iter().filter_map(|setting| mount(setting, cx)).collect()
 }
 
 /// Two keys that make sense together only.
@@ -31,8 +28,5 @@ pub(super) fn check_pair(
         (None, Some(set)) => (set, left.0),
         _ => return,
     };
-    cx.problem(
-        &set.spot,
-        format!("needs {} to be set as well", section.key(missing)),
-    );
+    cx.problem(&set.spot, format!("needs {} to be set as well", section.key(missing)));
 }

@@ -33,13 +33,9 @@ fn distance(left: &str, right: &str) -> usize {
         for column in 1..=right.len() {
             let here = row * width + column;
             let differs = usize::from(left[row - 1] != right[column - 1]);
-            let mut best = (table[here - width] + 1)
-                .min(table[here - 1] + 1)
-                .min(table[here - width - 1] + differs);
-            let swapped = row > 1
-                && column > 1
-                && left[row - 1] == right[column - 2]
-                && left[row - 2] == right[column - 1];
+            let mut best = (table[here - width] + 1).min(table[here - 1] + 1).min(table[here - width - 1] + differs);
+            let swapped =
+                row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1];
             if swapped {
                 best = best.min(table[here - 2 * width - 2] + 1);
             }

@@ -45,11 +45,7 @@ fn reject(yaml: &str) -> ConfigError {
 
 /// The keys of all problems, sorted.
 fn problem_keys(yaml: &str) -> Vec<String> {
-    let mut keys: Vec<String> = reject(yaml)
-        .problems()
-        .iter()
-        .map(|problem| problem.key().to_owned())
-        .collect();
+    let mut keys: Vec<String> = reject(yaml).problems().iter().map(|problem| problem.key().to_owned()).collect();
     keys.sort();
     keys
 }

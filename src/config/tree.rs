@@ -7,8 +7,8 @@
 use std::fmt;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 
 /// One step from a node to a node below it, by position: keys may be written twice.
@@ -52,19 +52,14 @@ pub(super) fn parse(yaml: &str) -> Result<(Node, bool), SyntaxError> {
         documents += 1;
     }
     // From here on a message could quote a value (`!!int hunter2`), so only its line is used.
-    let content = |error: serde_yaml::Error| {
-        SyntaxError {
+    let content = |error: serde_yaml::Error| SyntaxError {
         line: error.location().map(|location| location.line()),
         what: "holds something that a configuration cannot: a key that is not text, a value that does not fit \
                its tag, nesting without end or too many aliases"
             .to_owned(),
-    }
     };
     let shape = Shape::deserialize(first_document(yaml)).map_err(content)?;
-    let seed = Seed {
-        shape: &shape,
-        at: Vec::new(),
-    };
+    let seed = Seed { shape: &shape, at: Vec::new() };
     let mut root = seed.deserialize(first_document(yaml)).map_err(content)?;
     merge(&mut root);
     Ok((root, documents > 1))
@@ -79,9 +74,7 @@ pub(super) fn line_of(yaml: &str, at: &[Step]) -> Option<usize> {
 
 /// The Go version read the first document of a file and no other.
 fn first_document(yaml: &str) -> serde_yaml::Deserializer<'_> {
-    serde_yaml::Deserializer::from_str(yaml)
-        .next()
-        .unwrap_or_else(|| serde_yaml::Deserializer::from_str(""))
+    serde_yaml::Deserializer::from_str(yaml).next().unwrap_or_else(|| serde_yaml::Deserializer::from_str(""))
 }
 
 /// Resolves `<<: *anchor`: keys of the mapping itself win over merged ones, earlier merges over later ones.
@@ -93,36 +86,21 @@ fn merge(node: &mut Node) {
             for (_, child) in entries.iter_mut() {
                 merge(child);
             }
-            let (merges, mut own): (Vec<_>, Vec<_>) = std::mem::take(entries)
-                .into_iter()
-                .partition(|(key, _)| key == "<<");
+            let (merges, mut own): (Vec<_>, Vec<_>) =
+                std::mem::take(entries).into_iter().partition(|(key, _)| key == "<<");
             for (key, source) in merges {
                 let sources = match source.value {
                     Value::List(items) => items,
-                    value => vec![Node {
-                        at: source.at,
-                        value,
-                    }],
+                    value => vec![Node { at: source.at, value }],
                 };
                 for source in sources {
                     match source.value {
                         Value::Map(merged) => {
-                            let seen: Vec<String> =
-                                own.iter().map(|(key, _)| key.to_lowercase()).collect();
-                            own.extend(
-                                merged
-                                    .into_iter()
-                                    .filter(|(key, _)| !seen.contains(&key.to_lowercase())),
-                            );
+                            let seen: Vec<String> = own.iter().map(|(key, _)| key.to_lowercase()).collect();
+                            own.extend(merged.into_iter().filter(|(key, _)| !seen.contains(&key.to_lowercase())));
                         }
                         // Not something that can be merged: stays, and is reported as an unknown key.
-                        value => own.push((
-                            key.clone(),
-                            Node {
-                                at: source.at,
-                                value,
-                            },
-                        )),
+                        value => own.push((key.clone(), Node { at: source.at, value })),
                     }
                 }
             }
@@ -223,17 +201,11 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
         match self.shape {
             Shape::Null => {
                 IgnoredAny::deserialize(deserializer)?;
-                Ok(Node {
-                    at: self.at,
-                    value: Value::Null,
-                })
+                Ok(Node { at: self.at, value: Value::Null })
             }
             Shape::Text => {
                 let text = String::deserialize(deserializer)?;
-                Ok(Node {
-                    at: self.at,
-                    value: Value::Text(text),
-                })
+                Ok(Node { at: self.at, value: Value::Text(text) })
             }
             Shape::List(_) => deserializer.deserialize_seq(self),
             Shape::Map(_) => deserializer.deserialize_map(self),
@@ -257,10 +229,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         }
         // The parser wants to be told that the list is over.
         seq.next_element::<IgnoredAny>()?;
-        Ok(Node {
-            at: self.at,
-            value: Value::List(items),
-        })
+        Ok(Node { at: self.at, value: Value::List(items) })
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let Shape::Map(shapes) = self.shape else {
@@ -274,10 +243,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             }
         }
         map.next_key::<IgnoredAny>()?;
-        Ok(Node {
-            at: self.at,
-            value: Value::Map(entries),
-        })
+        Ok(Node { at: self.at, value: Value::Map(entries) })
     }
 }
 

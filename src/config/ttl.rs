@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 /// What [`WrappingTtl::parse`] takes, for messages.
-pub(super) const ACCEPTED: &str = "must be a number of seconds such as 60, or a duration such as 60s or 1m30s, and at least one second";
+pub(super) const ACCEPTED: &str =
+    "must be a number of seconds such as 60, or a duration such as 60s or 1m30s, and at least one second";
 
 /// `vault.wrappingTTL`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,10 +21,7 @@ impl WrappingTtl {
     /// it, or would not wrap at all: a TTL of 0 makes Vault hand out the bare secret_id.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let seconds = match text.strip_suffix('d') {
-            Some(days) => days
-                .parse::<u64>()
-                .ok()
-                .and_then(|days| days.checked_mul(24 * 60 * 60)),
+            Some(days) => days.parse::<u64>().ok().and_then(|days| days.checked_mul(24 * 60 * 60)),
             None => text.parse::<u64>().ok(),
         };
         let duration = match seconds {
@@ -31,12 +29,8 @@ impl WrappingTtl {
             None => Duration::try_from(wire::duration::parse(text).ok()?).ok()?,
         };
         // Go holds a duration in 63 bits of nanoseconds; beyond it Vault would wrap around.
-        let in_range =
-            duration >= Duration::from_secs(1) && duration.as_nanos() <= i64::MAX as u128;
-        in_range.then(|| Self {
-            text: text.to_owned(),
-            duration,
-        })
+        let in_range = duration >= Duration::from_secs(1) && duration.as_nanos() <= i64::MAX as u128;
+        in_range.then(|| Self { text: text.to_owned(), duration })
     }
 
     /// The text for Vault's `X-Vault-Wrap-TTL`, as it stands in the file.
@@ -52,10 +46,7 @@ impl WrappingTtl {
 
 impl Default for WrappingTtl {
     fn default() -> Self {
-        Self {
-            text: "60s".to_owned(),
-            duration: Duration::from_secs(60),
-        }
+        Self { text: "60s".to_owned(), duration: Duration::from_secs(60) }
     }
 }
 

@@ -122,13 +122,9 @@ pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Option<Vault>
     };
     let tls = read_tls(&section.section("tls", cx), cx);
     if let (Some(addr), Some(tls)) = (&addr, &tls) {
-        let tls_is_set =
-            tls.roots != VaultRoots::Public || tls.server_name.is_some() || tls.client.is_some();
+        let tls_is_set = tls.roots != VaultRoots::Public || tls.server_name.is_some() || tls.client.is_some();
         if tls_is_set && !addr.is_https() {
-            cx.warn(
-                &section.spot("tls"),
-                "has no effect: vault.addr is an http:// address",
-            );
+            cx.warn(&section.spot("tls"), "has no effect: vault.addr is an http:// address");
         }
     }
     Some(Vault {
@@ -144,10 +140,7 @@ pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Option<Vault>
 
 fn read_addr(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultAddr> {
     let Some(Setting { value: text, spot }) = section.text("addr", cx) else {
-        cx.problem(
-            &section.spot("addr"),
-            "is required: the URL of Vault, such as https://vault.example:8200",
-        );
+        cx.problem(&section.spot("addr"), "is required: the URL of Vault, such as https://vault.example:8200");
         return None;
     };
     // The parser would drop white space silently, and pods would get an address that theirs may refuse.
@@ -158,9 +151,9 @@ fn read_addr(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultAddr> {
             && !rest.starts_with('/')
             && !rest.contains('\\')
     });
-    let url = Url::parse(&text).ok().filter(|url| {
-        is_clean && is_plain && url.has_host() && url.query().is_none() && url.fragment().is_none()
-    });
+    let url = Url::parse(&text)
+        .ok()
+        .filter(|url| is_clean && is_plain && url.has_host() && url.query().is_none() && url.fragment().is_none());
     let Some(url) = url else {
         cx.problem(
             &spot,
@@ -174,10 +167,7 @@ fn read_addr(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultAddr> {
 fn read_namespace(setting: &Setting<String>, cx: &mut Context<'_>) -> Option<String> {
     let path = mount_path(&setting.value);
     if path.is_none() {
-        cx.problem(
-            &setting.spot,
-            "must be the path of a Vault namespace, such as team or org/team",
-        );
+        cx.problem(&setting.spot, "must be the path of a Vault namespace, such as team or org/team");
     }
     path
 }
@@ -185,10 +175,7 @@ fn read_namespace(setting: &Setting<String>, cx: &mut Context<'_>) -> Option<Str
 fn read_approle_mount(setting: &Setting<String>, cx: &mut Context<'_>) -> Option<String> {
     let path = mount(setting, cx)?;
     if path.starts_with("auth/") {
-        cx.warn(
-            &setting.spot,
-            "starts with auth/: the mount is named without it, so this means auth/auth/...",
-        );
+        cx.warn(&setting.spot, "starts with auth/: the mount is named without it, so this means auth/auth/...");
     }
     Some(path)
 }
@@ -197,9 +184,7 @@ fn read_tls(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultTls> {
     let roots = read_roots(section, cx);
     let server_name = match section.text("serverName", cx) {
         None => Some(None),
-        Some(setting) if ServerName::try_from(setting.value.as_str()).is_ok() => {
-            Some(Some(setting.value))
-        }
+        Some(setting) if ServerName::try_from(setting.value.as_str()).is_ok() => Some(Some(setting.value)),
         Some(setting) => {
             cx.problem(&setting.spot, "must be a DNS name or an IP address");
             None
@@ -210,14 +195,8 @@ fn read_tls(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultTls> {
     check_pair(section, [("clientCert", &cert), ("clientKey", &key)], cx);
     let cert = cert.and_then(|setting| readable(setting, cx));
     let key = key.and_then(|setting| readable(setting, cx));
-    let client = cert
-        .zip(key)
-        .map(|(cert, key)| ClientCertificate { cert, key });
-    Some(VaultTls {
-        roots: roots?,
-        server_name: server_name?,
-        client,
-    })
+    let client = cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key });
+    Some(VaultTls { roots: roots?, server_name: server_name?, client })
 }
 
 fn read_roots(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultRoots> {
@@ -233,19 +212,11 @@ fn read_roots(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultRoots>
     }
     if let (Some(pins), None) = (&pins, &backends) {
         // Whoever sets it believes that something is pinned.
-        cx.problem(
-            &pins.spot,
-            "needs vault.tls.vaultCABackends: it pins the CA that is read from there",
-        );
+        cx.problem(&pins.spot, "needs vault.tls.vaultCABackends: it pins the CA that is read from there");
     }
-    let fingerprints = pins
-        .map(|pins| read_fingerprints(&pins.value, cx))
-        .unwrap_or_default();
+    let fingerprints = pins.map(|pins| read_fingerprints(&pins.value, cx)).unwrap_or_default();
     match (backends, file) {
-        (Some(backends), _) => Some(VaultRoots::PkiMounts {
-            mounts: mounts(&backends.value, cx),
-            fingerprints,
-        }),
+        (Some(backends), _) => Some(VaultRoots::PkiMounts { mounts: mounts(&backends.value, cx), fingerprints }),
         (None, Some(file)) => {
             if !Path::new(&file.value).is_absolute() {
                 cx.problem(&file.spot, "must be the absolute path of a PEM file");
@@ -275,22 +246,12 @@ fn read_fingerprints(settings: &[Setting<String>], cx: &mut Context<'_>) -> Vec<
 fn parse_fingerprint(text: &str) -> Option<[u8; 32]> {
     // openssl prints `sha256 Fingerprint=AB:CD:...`, others `SHA256:abcd...`.
     let tail = text.rsplit('=').next()?.trim();
-    let digits = tail
-        .get(..7)
-        .filter(|head| head.eq_ignore_ascii_case("sha256:"))
-        .map_or(tail, |_| &tail[7..]);
+    let digits = tail.get(..7).filter(|head| head.eq_ignore_ascii_case("sha256:")).map_or(tail, |_| &tail[7..]);
     let digits: Vec<u8> = digits
         .chars()
         .filter(|&c| c != ':')
         .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits
-        .chunks_exact(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect();
-    if digits.len() == 64 {
-        bytes.try_into().ok()
-    } else {
-        None
-    }
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }

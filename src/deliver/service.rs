@@ -28,8 +28,11 @@ use crate::domain::pod::{Candidate, Decision, Fate, Phase, Pod, decide, fate};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// An init container that has answered that it is done exits at once. One that still runs after this long, by its
-/// status and by a handshake, is served again.
-pub(super) const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
+/// status and by a handshake, is served again. Doubled with each generation: whatever listens there may never exit.
+const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
+
+/// The longest wait between two such looks.
+const SETTLED_BUT_RUNNING_MOST: Duration = Duration::from_secs(600);
 
 /// Two live pods show one address for as long as the kubelet takes to report an end.
 const ADDRESS_PAUSE: Duration = Duration::from_secs(1);
@@ -343,6 +346,11 @@ impl Service {
             self.ctx.ports.meter.load(self.queue.backlog(now), self.tasks.len());
         }
     }
+}
+
+/// When to look whether an instance that is settled still runs.
+pub(super) fn look_again_after(generation: u32) -> Duration {
+    SETTLED_BUT_RUNNING.saturating_mul(1 << generation.min(10)).min(SETTLED_BUT_RUNNING_MOST)
 }
 
 /// Takes up a start of an init container. Returns when its first attempt is due: at once, unless it crash-loops.

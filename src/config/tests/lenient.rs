@@ -36,24 +36,14 @@ fn scalar_for_a_list() {
     assert_eq!(mounts(&with("[root-ca]")), ["root-ca"]);
     assert_eq!(mounts(&with("'root-ca, team'")), ["root-ca", "team"]);
     assert_eq!(mounts(&with("7")), ["7"]);
-    assert_eq!(
-        accept(&https(&with_vault("tls: {VaultCABackends: []}")))
-            .vault
-            .tls
-            .roots,
-        VaultRoots::Public
-    );
+    assert_eq!(accept(&https(&with_vault("tls: {VaultCABackends: []}"))).vault.tls.roots, VaultRoots::Public);
 }
 
 #[test]
 fn number_for_a_text() {
-    let yaml = MINIMAL
-        .replace("canary-token", "0123456")
-        .replace("Namespace: default", "Namespace: 1e3");
+    let yaml = MINIMAL.replace("canary-token", "0123456").replace("Namespace: default", "Namespace: 1e3");
     let config = accept(&yaml.replace("  service:", "  service: 7\n#"));
-    assert!(
-        matches!(config.vault.login, Login::Token(token) if token.expose_secret() == "0123456")
-    );
+    assert!(matches!(config.vault.login, Login::Token(token) if token.expose_secret() == "0123456"));
     assert_eq!(config.kubernetes.watch_namespace.exact(), Some("1e3"));
     assert_eq!(config.kubernetes.service, "7");
     let ttl = accept(&with_vault("wrappingTTL: 60")).vault.wrapping_ttl;
@@ -76,13 +66,8 @@ fn text_for_a_boolean() {
         ("", false),
         ("~", false),
     ] {
-        let config = accept(&with_vault(&format!(
-            "skipTokenRoleNameValidation: {value}"
-        )));
-        assert_eq!(
-            config.vault.skip_token_role_name_validation, want,
-            "{value}"
-        );
+        let config = accept(&with_vault(&format!("skipTokenRoleNameValidation: {value}")));
+        assert_eq!(config.vault.skip_token_role_name_validation, want, "{value}");
     }
 }
 
@@ -104,13 +89,7 @@ fn variables_are_expanded_after_parsing() {
     let yaml = https(&with_vault("tls: {vaultCABackends: [$CA, two]}"));
     let (config, _) = Config::parse(&yaml, &env).ok().unwrap();
     let mounts = vec!["one".to_owned(), "two".to_owned()];
-    assert_eq!(
-        config.vault.tls.roots,
-        VaultRoots::PkiMounts {
-            mounts,
-            fingerprints: Vec::new()
-        }
-    );
+    assert_eq!(config.vault.tls.roots, VaultRoots::PkiMounts { mounts, fingerprints: Vec::new() });
 }
 
 #[test]
@@ -128,16 +107,10 @@ kubernetes:
     assert_eq!(config.kubernetes.service_namespace, "a");
     assert_eq!(config.kubernetes.service, "mine");
     assert!(matches!(config.vault.login, Login::Token(token) if token.expose_secret() == "42"));
-    assert_eq!(
-        warnings.iter().map(Warning::key).collect::<Vec<_>>(),
-        ["x-names"]
-    );
+    assert_eq!(warnings.iter().map(Warning::key).collect::<Vec<_>>(), ["x-names"]);
     // Only the first document is read.
     let list = self::warnings(&format!("---\n{MINIMAL}---\nvault: 1\n"));
-    assert!(
-        list.len() == 1 && list[0].contains("more than one YAML document"),
-        "{list:?}"
-    );
+    assert!(list.len() == 1 && list[0].contains("more than one YAML document"), "{list:?}");
     // JSON is YAML; so is a file with a byte order mark and Windows' line ends.
     accept(
         "{\"vault\": {\"addr\": \"http://v\", \"token\": \"t\"}, \"kubernetes\": {\"watchNamespace\": \"a\", \

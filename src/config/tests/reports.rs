@@ -22,11 +22,7 @@ kubernetes:
 log: loud
 ";
     let error = reject(yaml);
-    let found: Vec<(&str, Option<usize>)> = error
-        .problems()
-        .iter()
-        .map(|p| (p.key(), p.line()))
-        .collect();
+    let found: Vec<(&str, Option<usize>)> = error.problems().iter().map(|p| (p.key(), p.line())).collect();
     assert_eq!(
         found,
         [
@@ -44,9 +40,7 @@ log: loud
     );
     let text = error.to_string();
     assert!(
-        text.starts_with(
-            "the configuration has 10 problems:\n\n* vault.WrappingTtl (line 5) is set twice"
-        ),
+        text.starts_with("the configuration has 10 problems:\n\n* vault.WrappingTtl (line 5) is set twice"),
         "{text}"
     );
     assert_eq!(text.lines().count(), 2 + 10, "{text}");
@@ -57,17 +51,10 @@ fn duplicates_at_every_level() {
     for (yaml, key, line) in [
         (format!("{MINIMAL}vault: {{}}\n"), "vault", 8),
         (with_vault("ADDR: http://x"), "vault.ADDR", 4),
-        (
-            with_prometheus("certFile: a, certKey: b, CERTKEY: c"),
-            "prometheus.tls.CERTKEY",
-            9,
-        ),
+        (with_prometheus("certFile: a, certKey: b, CERTKEY: c"), "prometheus.tls.CERTKEY", 9),
     ] {
         let error = reject(&yaml);
-        let found = error
-            .problems()
-            .iter()
-            .find(|p| p.to_string().contains("set twice"));
+        let found = error.problems().iter().find(|p| p.to_string().contains("set twice"));
         let found = found.map(|p| (p.key(), p.line()));
         assert_eq!(found, Some((key, Some(line))), "{error}");
     }
@@ -76,59 +63,26 @@ fn duplicates_at_every_level() {
 #[test]
 fn lines_of_list_items_and_merged_keys() {
     let error = reject(&with_vault("tls:\n  vaultCABackends:\n    - a\n    - ../b"));
-    assert_eq!(
-        error.problems()[0].to_string().split(" must").next(),
-        Some("vault.tls.vaultCABackends[1] (line 7)")
-    );
+    assert_eq!(error.problems()[0].to_string().split(" must").next(), Some("vault.tls.vaultCABackends[1] (line 7)"));
     let error = reject(&MINIMAL.replace("  addr:", "  <<: {wrappingTTL: x}\n  addr:"));
-    assert_eq!(
-        (error.problems()[0].key(), error.problems()[0].line()),
-        ("vault.wrappingTTL", Some(2))
-    );
+    assert_eq!((error.problems()[0].key(), error.problems()[0].line()), ("vault.wrappingTTL", Some(2)));
 }
 
 #[test]
 fn unknown_key_is_a_warning_with_the_nearest() {
     for (yaml, start, nearest) in [
         (with_vault("adr: x"), "vault.adr (line 4)", "vault.addr"),
-        (
-            with_vault("aproleMount: x"),
-            "vault.aproleMount (line 4)",
-            "vault.approleMount",
-        ),
-        (
-            with_vault("tls: {caFile: x}"),
-            "vault.tls.caFile (line 4)",
-            "vault.tls.caCert",
-        ),
-        (
-            format!("{MINIMAL}watchNamespace: x\n"),
-            "watchNamespace (line 8)",
-            "kubernetes.watchNamespace",
-        ),
-        (
-            format!("{MINIMAL}promethius: {{tls: {{certFile: x}}}}\n"),
-            "promethius (line 8)",
-            "prometheus",
-        ),
-        (
-            format!("{MINIMAL}raft: {{secret: x}}\n"),
-            "raft.secret (line 8)",
-            "raft.secrets",
-        ),
-        (
-            format!("{MINIMAL}raft_dir: x\n"),
-            "raft_dir (line 8)",
-            "raftDir",
-        ),
+        (with_vault("aproleMount: x"), "vault.aproleMount (line 4)", "vault.approleMount"),
+        (with_vault("tls: {caFile: x}"), "vault.tls.caFile (line 4)", "vault.tls.caCert"),
+        (format!("{MINIMAL}watchNamespace: x\n"), "watchNamespace (line 8)", "kubernetes.watchNamespace"),
+        (format!("{MINIMAL}promethius: {{tls: {{certFile: x}}}}\n"), "promethius (line 8)", "prometheus"),
+        (format!("{MINIMAL}raft: {{secret: x}}\n"), "raft.secret (line 8)", "raft.secrets"),
+        (format!("{MINIMAL}raft_dir: x\n"), "raft_dir (line 8)", "raftDir"),
     ] {
         let list = warnings(&yaml);
         assert_eq!(list.len(), 1, "{list:?}");
         assert!(list[0].starts_with(start), "{list:?}");
-        assert!(
-            list[0].ends_with(&format!("the nearest known key is {nearest}")),
-            "{list:?}"
-        );
+        assert!(list[0].ends_with(&format!("the nearest known key is {nearest}")), "{list:?}");
     }
 }
 
@@ -136,14 +90,8 @@ fn unknown_key_is_a_warning_with_the_nearest() {
 #[test]
 fn warnings_go_with_the_problems() {
     let error = reject(&MINIMAL.replace("  addr:", "  adr:")).to_string();
-    assert!(
-        error.starts_with("the configuration has 1 problem:\n\n* vault.addr is required"),
-        "{error}"
-    );
-    assert!(
-        error.contains("\n\nand 1 warning:\n\n* vault.adr (line 2) is an unknown key"),
-        "{error}"
-    );
+    assert!(error.starts_with("the configuration has 1 problem:\n\n* vault.addr is required"), "{error}");
+    assert!(error.contains("\n\nand 1 warning:\n\n* vault.adr (line 2) is an unknown key"), "{error}");
 }
 
 /// What follows a slip of the indentation is not dropped silently.
@@ -155,9 +103,7 @@ fn broken_rest_is_a_syntax_error() {
 
 #[test]
 fn keys_of_a_later_version() {
-    let yaml = format!(
-        "{MINIMAL}raft: {{secrets: [canary], tls: {{certFile: x}}}}\nlimits: {{inFlight: 5}}\n"
-    );
+    let yaml = format!("{MINIMAL}raft: {{secrets: [canary], tls: {{certFile: x}}}}\nlimits: {{inFlight: 5}}\n");
     let list = warnings(&yaml);
     assert_eq!(
         list,
@@ -175,17 +121,11 @@ fn keys_of_a_later_version() {
 #[test]
 fn odd_but_working() {
     let list = warnings(&with_vault("tls: {serverName: vault}"));
-    assert!(
-        list.len() == 1 && list[0].contains("vault.tls (line 4) has no effect"),
-        "{list:?}"
-    );
+    assert!(list.len() == 1 && list[0].contains("vault.tls (line 4) has no effect"), "{list:?}");
     let list = warnings(&with_vault("approleMount: auth/approle"));
     assert!(list.len() == 1 && list[0].contains("auth/auth"), "{list:?}");
     let list = warnings(&with_vault("wrappingTTL: $UNSET"));
-    assert!(
-        list.len() == 1 && list[0].contains("counts as not set"),
-        "{list:?}"
-    );
+    assert!(list.len() == 1 && list[0].contains("counts as not set"), "{list:?}");
 }
 
 /// A file where a secret is pasted stays unnamed; so does a key that is one.
@@ -195,9 +135,7 @@ fn misplaced_secrets_are_not_repeated() {
     for yaml in [
         with_login(&format!("tokenFile: {secret}")),
         with_vault(&format!("{secret}: x\nwrappingTTL: x")),
-        with_vault(&format!(
-            "tls: {{clientKey: \"-----BEGIN KEY-----\\n/{secret}\", clientCert: /etc/hostname}}"
-        )),
+        with_vault(&format!("tls: {{clientKey: \"-----BEGIN KEY-----\\n/{secret}\", clientCert: /etc/hostname}}")),
         // Syntax errors right beside it.
         format!("vault:\n  token: {secret}\n  addr: [x\nkubernetes: }}\n"),
         format!("vault:\n  token: \"{secret}\n  addr: x\n"),
@@ -266,9 +204,6 @@ fn every_listed_key_has_a_reader() {
         }
         yaml.push_str(" [{a: b}]\n");
         let error = reject(&yaml);
-        assert!(
-            error.problems().iter().any(|p| p.key().starts_with(key)),
-            "{key} is read by nobody: {error}"
-        );
+        assert!(error.problems().iter().any(|p| p.key().starts_with(key)), "{key} is read by nobody: {error}");
     }
 }

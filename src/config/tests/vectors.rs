@@ -9,10 +9,7 @@ fn missing_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nope.yml");
     let error = Config::load(&path).err().unwrap().to_string();
-    assert!(
-        error.contains(&path.display().to_string()) && error.contains("No such file"),
-        "{error}"
-    );
+    assert!(error.contains(&path.display().to_string()) && error.contains("No such file"), "{error}");
     let error = Config::load(directory.path()).err().unwrap().to_string();
     assert!(error.contains("irectory"), "{error}");
 }
@@ -23,26 +20,13 @@ fn bad_yaml() {
     let error = reject("vault: {addr: ]");
     assert_eq!(error.problems().len(), 1);
     assert_eq!(error.problems()[0].line(), Some(1));
-    assert!(
-        error
-            .to_string()
-            .contains("did not find expected node content"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("did not find expected node content"), "{error}");
 }
 
 /// Vector "empty": five errors.
 #[test]
 fn empty() {
-    for yaml in [
-        "",
-        "\n",
-        "# nothing\n",
-        "---\n",
-        "~",
-        "{}",
-        "vault:\nkubernetes:\n",
-    ] {
+    for yaml in ["", "\n", "# nothing\n", "---\n", "~", "{}", "vault:\nkubernetes:\n"] {
         assert_eq!(
             problem_keys(yaml),
             [
@@ -66,29 +50,14 @@ fn contradictory() {
     let error = reject(&yaml);
     let text = error.to_string();
     for (key, other) in [
-        (
-            "prometheus.tls.vaultCertBackend",
-            "prometheus.tls.certFile contradict",
-        ),
-        (
-            "prometheus.tls.vaultCertBackend",
-            "needs prometheus.tls.vaultCertRole",
-        ),
+        ("prometheus.tls.vaultCertBackend", "prometheus.tls.certFile contradict"),
+        ("prometheus.tls.vaultCertBackend", "needs prometheus.tls.vaultCertRole"),
         ("prometheus.tls.certFile", "needs prometheus.tls.certKey"),
         ("vault.tls.vaultCABackends", "vault.tls.caCert contradict"),
-        (
-            "prometheus.tls.vaultCABackends",
-            "prometheus.tls.caCert contradict",
-        ),
-        (
-            "prometheus.tls.vaultCABackends",
-            "needs a serving certificate",
-        ),
+        ("prometheus.tls.vaultCABackends", "prometheus.tls.caCert contradict"),
+        ("prometheus.tls.vaultCABackends", "needs a serving certificate"),
     ] {
-        let found = error
-            .problems()
-            .iter()
-            .any(|p| p.key() == key && p.to_string().contains(other));
+        let found = error.problems().iter().any(|p| p.key() == key && p.to_string().contains(other));
         assert!(found, "{key} {other}\n{text}");
     }
     assert_eq!(error.problems().len(), 6, "{text}");
@@ -106,14 +75,8 @@ fn token_from_unset_variable() {
 /// Vector "scraper CA without certificate".
 #[test]
 fn scraper_ca_without_certificate() {
-    assert_eq!(
-        problem_keys(&with_prometheus("vaultCABackends: [ca]")),
-        ["prometheus.tls.vaultCABackends"]
-    );
-    assert_eq!(
-        problem_keys(&with_prometheus("caCert: /ca.pem")),
-        ["prometheus.tls.caCert"]
-    );
+    assert_eq!(problem_keys(&with_prometheus("vaultCABackends: [ca]")), ["prometheus.tls.vaultCABackends"]);
+    assert_eq!(problem_keys(&with_prometheus("caCert: /ca.pem")), ["prometheus.tls.caCert"]);
 }
 
 /// Vector "bad regexp": found when the configuration is read, and not when the client is made.

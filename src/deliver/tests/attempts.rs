@@ -137,7 +137,10 @@ async fn a_410_settles_and_its_own_secret_id_is_neutralised() {
 async fn an_unknown_attempt_is_never_destroyed_before_its_instance_has_spoken() {
     let world = served(vec![cut(), cut(), status(503), status(503)]).await;
     world.until("three attempts", |w| w.pushes() >= 3).await;
-    assert_eq!(world.count(|did| matches!(did, Did::Neutralise(name, _) if name == "secret-1" || name == "secret-2")), 0);
+    assert_eq!(
+        world.count(|did| matches!(did, Did::Neutralise(name, _) if name == "secret-1" || name == "secret-2")),
+        0
+    );
     let failed = ContainerState::Terminated(Termination {
         id: Some("containerd://web-0-0".into()),
         exit_code: 1,

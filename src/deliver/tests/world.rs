@@ -1,7 +1,7 @@
 //! A scripted world: a feed that the test writes, a Vault, a network and a ledger that do as they are told, and a
 //! trace of all that was asked of them, in order.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -61,7 +61,6 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) lease_lost: bool,
     pub(super) wraps: usize,
-    pub(super) tokens_held: HashSet<String>,
 }
 
 #[derive(Clone)]
@@ -220,7 +219,10 @@ impl SecretIssuer for World {
             token: SecretString::from(format!("token-{number}")),
             creation_time: jiff::Timestamp::UNIX_EPOCH,
             ttl_seconds: 60,
-            accessors: Accessors { wrapping: format!("wrapping-{number}").into(), secret_id: Some(format!("secret-{number}").into()) },
+            accessors: Accessors {
+                wrapping: format!("wrapping-{number}").into(),
+                secret_id: Some(format!("secret-{number}").into()),
+            },
         })
     }
 
