@@ -105,8 +105,7 @@ async fn up(cluster: &ClusterArgs) -> Result<ExitCode> {
     let (bed, _) = start(cluster).await?;
     let pid = testbed::host_pid()?;
     let exports: Vec<String> = bed.variables()?.iter().map(|(name, value)| format!("export {name}={value}")).collect();
-    let kubectl = bed.control_plane().kubectl().parent().map(|path| path.display().to_string()).unwrap_or_default();
-    let exports = format!("{}\nexport PATH={kubectl}:$PATH\n", exports.join("\n"));
+    let exports = format!("{}\n", exports.join("\n"));
     std::fs::write(Path::new(testbed::ROOT).join("env"), &exports).context("cannot write the variables")?;
     println!("{exports}");
     println!("# These hold inside the private network. Enter it from another terminal by either of:");

@@ -201,9 +201,15 @@ impl Testbed {
         Ok(text(&output.stdout))
     }
 
-    /// `KUBECONFIG`, `VAULT_ADDR`, `VAULT_TOKEN` and, with TLS, `VAULT_CACERT`.
+    /// `KUBECONFIG`, `VAULT_ADDR`, `VAULT_TOKEN`, with TLS `VAULT_CACERT`, and a `PATH` with kubectl.
     pub fn variables(&self) -> Result<Vec<(String, String)>> {
-        let mut variables = vec![("KUBECONFIG".to_owned(), self.kubeconfig().display().to_string())];
+        let mut path = self.control_plane.kubectl().parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut variables = vec![
+            ("KUBECONFIG".to_owned(), self.kubeconfig().display().to_string()),
+            ("PATH".to_owned(), path.to_string_lossy().into_owned()),
+        ];
         if let Some(vault) = &self.vault {
             variables.push(("VAULT_ADDR".to_owned(), vault.address().to_owned()));
             variables.push(("VAULT_TOKEN".to_owned(), crate::vault::ROOT_TOKEN.to_owned()));
@@ -217,7 +223,7 @@ impl Testbed {
     }
 
     /// Ends everything in order.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         for node in &self.nodes {
             node.stop();
         }
