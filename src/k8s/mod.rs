@@ -5,7 +5,7 @@
 //! keeps those that matter), never poll, and never retry without a wait.
 
 pub mod client;
-//EV
+pub mod events;
 #[cfg(test)]
 mod fake_api;
 pub mod health;

@@ -108,7 +108,7 @@ impl Session {
     async fn step(&mut self) -> Result<(), Trouble> {
         match &mut self.place {
             Place::Nowhere if self.streaming => {
-                let lines = self.pods.watch(SELECTOR, None, WATCH_LASTS).await.map_err(Trouble::to_streaming_list)?;
+                let lines = self.pods.watch(SELECTOR, None, WATCH_LASTS).await.map_err(Trouble::into_streaming_list)?;
                 self.begin();
                 self.place = Place::Streaming { lines, waited: Duration::ZERO };
             }

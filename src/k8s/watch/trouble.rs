@@ -49,7 +49,7 @@ impl Trouble {
     }
 
     /// The same, where it is the answer to a streaming list: a server without it calls the request invalid.
-    pub(super) fn to_streaming_list(self) -> Self {
+    pub(super) fn into_streaming_list(self) -> Self {
         match self {
             Self::Answered { code: 400 | 422, message, .. } => Self::NoStreaming(message),
             other => other,
