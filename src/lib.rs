@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod domain;
+pub mod k8s;
 pub mod ledger;
 pub mod metrics;
 pub mod push;
