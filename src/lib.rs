@@ -5,3 +5,4 @@
 pub mod clock;
 pub mod deliver;
 pub mod domain;
+pub mod vault;
