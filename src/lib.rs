@@ -13,3 +13,4 @@ pub mod ledger;
 pub mod metrics;
 pub mod push;
 pub mod telemetry;
+pub mod vault;
