@@ -119,7 +119,11 @@ async fn every_answer_is_read_for_what_it_is() {
         (of("HTTP/1.1 200 OK\r\nContent-Le"), false, Meaning::Unknown),
         (of("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), false, Meaning::Unknown),
         (of("SSH-2.0-OpenSSH_9.2\r\n"), true, Meaning::Unknown),
-        ([of("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n"), vec![b'x'; 1 << 20]].concat(), true, Meaning::Unknown),
+        (
+            [of("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n"), vec![b'x'; 1 << 20]].concat(),
+            true,
+            Meaning::Unknown,
+        ),
         ([of("HTTP/1.1 200 OK\r\nX: "), vec![b'x'; 1 << 20]].concat(), true, Meaning::Unknown),
     ];
     for (answer, hang, meaning) in cases {
