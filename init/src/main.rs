@@ -87,6 +87,11 @@ async fn run(config: Config, started: Instant) -> Result<(), Failure> {
     for line in config.overrides() {
         log::debug(&line);
     }
+    log::debug(&format!(
+        "Listening on port {}, waiting {} for the secret_id.",
+        wire::limits::PORT,
+        wire::duration::format(timeout)
+    ));
     let worker = Arc::new(work::Worker { config, directory });
     tokio::select! {
         result = receive::serve(listener, tls, worker, deadline) => result,
