@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -26,6 +28,9 @@ const KEEPALIVE_TRIES: u32 = 3;
 const IDLE_CONNECTIONS: usize = 2;
 /// Idle connections are closed before a load balancer forgets them.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the API server's audit log knows us by.
+const AGENT: &str = concat!("kubernetes-vault/", env!("CARGO_PKG_VERSION"));
 
 /// There is no API server to talk to.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +57,12 @@ pub enum ClientError {
 /// With the remedy, as [`ClientError`].
 pub async fn connect() -> Result<kube::Client, ClientError> {
     // Not kube's own inference: that one takes ~/.kube/config too, which means somebody's cluster of yesterday.
-    let config = if std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty()) {
+    let mut config = if std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty()) {
         Config::from_kubeconfig(&KubeConfigOptions::default()).await.map_err(ClientError::Kubeconfig)?
     } else {
         Config::incluster().map_err(ClientError::NotInCluster)?
     };
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     build(&config).map_err(ClientError::Credentials)
 }
 
