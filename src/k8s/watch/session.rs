@@ -172,6 +172,17 @@ impl Session {
     fn complete(&mut self) {
         self.health.is_synced();
         self.ready.push_back(PodEvent::Synced);
+        self.works();
+    }
+
+    /// Only a word in an open watch, or a complete list, is a recovery: that a watch opens says little in a storm.
+    fn works(&mut self) {
+        if std::mem::take(&mut self.troubled) {
+            self.health.recovered();
+            if let Some(omitted) = self.log.admit("recovered") {
+                tracing::info!(omitted, "the watch of pods works again");
+            }
+        }
     }
 
     /// Takes in one line of a watch or of a streaming list.
@@ -202,12 +213,8 @@ impl Session {
             }
             other => self.place = other,
         }
-        if self.troubled && matches!(self.place, Place::Open { .. }) {
-            self.troubled = false;
-            self.health.recovered();
-            if let Some(omitted) = self.log.admit("recovered") {
-                tracing::info!(omitted, "the watch of pods works again");
-            }
+        if matches!(self.place, Place::Open { .. }) {
+            self.works();
         }
     }
 
