@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -13,3 +14,4 @@ pub mod ledger;
 pub mod metrics;
 pub mod push;
 pub mod telemetry;
+pub mod vault;

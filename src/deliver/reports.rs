@@ -128,7 +128,7 @@ impl Service {
     }
 
     /// A gate opened: whoever it kept waiting is due now.
-    fn wake_held_back(&mut self, now: Instant) {
+    pub(super) fn wake_held_back(&mut self, now: Instant) {
         self.vault_trouble.clear();
         for uid in self.held_back.drain() {
             self.queue.put(uid, now);

@@ -56,6 +56,8 @@ pub struct Service {
     /// Counts complete lists.
     list: u64,
     load_told: Instant,
+    /// The checks of our Vault token have passed: work may be claimed.
+    usable: bool,
 }
 
 /// What a worker has to say.
@@ -85,6 +87,7 @@ impl Service {
             earlier: HashMap::new(),
             list: 0,
             load_told: now,
+            usable: false,
         }
     }
 
@@ -92,10 +95,8 @@ impl Service {
     pub async fn run(mut self) {
         let ended = self.ctx.leadership.ended.clone();
         let issuer = self.ctx.ports.issuer.clone();
-        tokio::select! {
-            () = ended.cancelled() => return,
-            () = issuer.usable() => {}
-        }
+        let usable = issuer.usable();
+        tokio::pin!(usable);
         for (key, _) in self.ctx.ports.ledger.open() {
             self.earlier.entry(key.pod.clone()).or_default().push(key);
         }
@@ -105,6 +106,10 @@ impl Service {
             let due = self.queue.next_due();
             tokio::select! {
                 () = ended.cancelled() => break,
+                () = &mut usable, if !self.usable => {
+                    self.usable = true;
+                    self.wake_held_back(Instant::now());
+                }
                 event = events.next() => match event {
                     Some(event) => self.observe(event),
                     None => break,
@@ -284,6 +289,12 @@ impl Service {
     fn start_attempt(&mut self, uid: PodUid, now: Instant) {
         let Some(row) = self.rows.by_uid.get(&uid) else { return };
         let pod = row.pod.clone();
+        if !self.usable {
+            let told = Announcement::VaultUnavailable(self.ctx.ports.issuer.unusable_because());
+            self.ctx.ports.announcer.announce(&pod.reference, told);
+            self.held_back.insert(uid);
+            return;
+        }
         let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return };
         if let Err(conflict) = self.rows.occupy(&pod) {
             if let Conflict::Shared(ip) = conflict {

@@ -10,6 +10,7 @@ pub mod events;
 mod fake_api;
 pub mod health;
 mod log_limit;
+pub mod peers;
 mod slim_pod;
 pub mod watch;
 

@@ -113,3 +113,18 @@ async fn once_the_leadership_ends_nothing_more_is_claimed() {
     world.pass(60).await;
     assert_eq!(world.pushes(), 0);
 }
+
+// Bad-input table: Vault down or sealed when the controller starts. Nothing is claimed until the checks pass.
+#[tokio::test(start_paused = true)]
+async fn before_the_token_is_checked_nothing_is_claimed_and_pods_are_told_why() {
+    let world = World::new();
+    world.with(|state| state.not_logged_in = Some("Vault is sealed; unseal it"));
+    world.answers("10.0.0.1", [status(200)]);
+    world.start();
+    world.see(&pod("web-0", "10.0.0.1")).await;
+    world.until("told", |w| w.announced("VaultUnavailable") == 1).await;
+    world.pass(60).await;
+    assert_eq!(world.count(|did| *did == Did::Claim), 0);
+    world.log_in();
+    world.until("served", |w| w.announced("SecretIdDelivered") == 1).await;
+}

@@ -57,6 +57,8 @@ pub(super) struct State {
     /// What Vault says, by role; `None`: it issues.
     pub(super) trouble: HashMap<String, VaultTrouble>,
     pub(super) sealed: bool,
+    /// Why the checks of our token have not passed yet.
+    pub(super) not_logged_in: Option<&'static str>,
     pub(super) found: HashMap<String, Pod>,
     pub(super) ledger: Ledger,
     pub(super) lease_lost: bool,
@@ -121,6 +123,12 @@ impl World {
 
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         f(&mut self.state.lock().unwrap())
+    }
+
+    /// The checks of our token pass.
+    pub(super) fn log_in(&self) {
+        self.with(|state| state.not_logged_in = None);
+        self.changed.notify_waiters();
     }
 
     fn did(&self, what: Did) {
@@ -201,7 +209,19 @@ impl PodFeed for World {
 
 #[async_trait]
 impl SecretIssuer for World {
-    async fn usable(&self) {}
+    async fn usable(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.with(|state| state.not_logged_in.is_none()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn unusable_because(&self) -> String {
+        self.with(|state| state.not_logged_in.unwrap_or_default().to_owned())
+    }
 
     async fn wrap(&self, request: &SecretIdRequest) -> Result<WrappedSecretId, VaultTrouble> {
         self.did(Did::Wrap(request.role.to_string()));
