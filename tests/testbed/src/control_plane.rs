@@ -5,7 +5,10 @@
 //! Must never happen: stopping etcd before the API server, which would wait for it; that the
 //! caller goes on before the API server is ready and pods can be created.
 
+mod audit;
 mod flags;
+
+pub use audit::Request;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -108,6 +111,11 @@ impl ControlPlane {
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.directory.join("audit.log")
+    }
+
+    /// Every request so far, where [`ControlPlaneOptions::audit`] is set.
+    pub fn audited(&self) -> Result<Vec<Request>> {
+        audit::read(&self.audit_log())
     }
 
     /// Where the servers' logs are.

@@ -30,7 +30,7 @@ mod testbed;
 mod vault;
 
 pub use agent::{Image, Images, KUBELET_RESTART_BASE, NodeAgent};
-pub use control_plane::{ControlPlane, ControlPlaneOptions};
+pub use control_plane::{ControlPlane, ControlPlaneOptions, Request};
 pub use network::{Direction, PodNetwork};
 pub use process::poll_until;
 pub use rustix::process::Signal;

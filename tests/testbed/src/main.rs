@@ -114,7 +114,8 @@ async fn up(cluster: &ClusterArgs) -> Result<ExitCode> {
         .iter()
         .map(|(name, value)| format!("export {name}={value}"))
         .collect();
-    let exports = format!("{}\n", exports.join("\n"));
+    let tools = bed.tools().display();
+    let exports = format!("{}\nexport PATH={tools}:$PATH\n", exports.join("\n"));
     std::fs::write(Path::new(testbed::ROOT).join("env"), &exports)
         .context("cannot write the variables")?;
     println!("{exports}");
@@ -134,9 +135,13 @@ async fn run_in_new(cluster: &ClusterArgs, command: &[OsString]) -> Result<ExitC
     let [program, arguments @ ..] = command else {
         bail!("no command")
     };
+    let mut path = bed.tools().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
         .envs(bed.variables()?)
+        .env("PATH", path)
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot start {}", program.to_string_lossy()))?;

@@ -220,24 +220,21 @@ impl Testbed {
         Ok(text(&output.stdout))
     }
 
-    /// `KUBECONFIG`, `VAULT_ADDR`, `VAULT_TOKEN`, with TLS `VAULT_CACERT`, and a `PATH` with kubectl.
-    pub fn variables(&self) -> Result<Vec<(String, String)>> {
-        let mut path = self
-            .control_plane
+    /// The folder with kubectl, to be put in front of `PATH`.
+    #[must_use]
+    pub fn tools(&self) -> &Path {
+        self.control_plane
             .kubectl()
             .parent()
             .unwrap_or(Path::new("/"))
-            .as_os_str()
-            .to_owned();
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
-        let mut variables = vec![
-            (
-                "KUBECONFIG".to_owned(),
-                self.kubeconfig().display().to_string(),
-            ),
-            ("PATH".to_owned(), path.to_string_lossy().into_owned()),
-        ];
+    }
+
+    /// `KUBECONFIG`, `VAULT_ADDR`, `VAULT_TOKEN` and, with TLS, `VAULT_CACERT`.
+    pub fn variables(&self) -> Result<Vec<(String, String)>> {
+        let mut variables = vec![(
+            "KUBECONFIG".to_owned(),
+            self.kubeconfig().display().to_string(),
+        )];
         if let Some(vault) = &self.vault {
             variables.push(("VAULT_ADDR".to_owned(), vault.address().to_owned()));
             variables.push((

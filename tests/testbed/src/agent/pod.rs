@@ -9,7 +9,7 @@ mod start;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodStatus};
@@ -153,6 +153,7 @@ impl Worker {
         mut commands: mpsc::Receiver<Command>,
     ) {
         self.refuse_unknown_fields().await;
+        self.mention_other_users();
         while !self.gone {
             if self.pod.metadata.deletion_timestamp.is_some() {
                 self.end(&mut updates).await;
@@ -197,6 +198,27 @@ impl Worker {
         let message = format!("the testbed's kubelet does not know {}", unknown.join(", "));
         self.complain("UnsupportedByTestbed", &message).await;
         self.failure = Some(("UnsupportedByTestbed".to_owned(), message));
+    }
+
+    /// One user id is mapped in a rootless namespace: every container is root, which is said once.
+    fn mention_other_users(&self) {
+        static SAID: Once = Once::new();
+        let of_pod = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.security_context.as_ref()?.run_as_user);
+        let of_containers = self
+            .containers
+            .iter()
+            .filter_map(|container| container.security_context.as_ref()?.run_as_user);
+        if of_pod
+            .into_iter()
+            .chain(of_containers)
+            .any(|user| user != 0)
+        {
+            SAID.call_once(|| eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped"));
+        }
     }
 
     /// Says it in an Event, once.

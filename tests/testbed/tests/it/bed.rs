@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use testbed::{Image, Testbed, poll_until};
+use testbed::{ControlPlaneOptions, Image, Testbed, poll_until};
 use tokio::runtime::Runtime;
 
 /// A case: what it checks on the shared cluster.
@@ -63,7 +63,11 @@ fn start() -> Result<(Runtime, Testbed)> {
         .build()?;
     let builder = Testbed::builder()
         .image("shell", Image::new("/bin/sh"))
-        .restart_base(Duration::from_millis(200));
+        .restart_base(Duration::from_millis(200))
+        .control_plane(ControlPlaneOptions {
+            audit: true,
+            ..ControlPlaneOptions::default()
+        });
     let bed = runtime.block_on(builder.start())?;
     Ok((runtime, bed))
 }

@@ -3,17 +3,18 @@
 use anyhow::{Context as _, Result, ensure};
 use futures::future::FutureExt as _;
 use futures::{TryStreamExt as _, pin_mut};
-use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
 use kube::Api;
-use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
+use testbed::fake_pods::{self, FakePod};
 use testbed::{Direction, Signal, Testbed, poll_until};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::bed::{Case, LIMIT, create, pods, shell, wait_for, wait_for_phase};
 
-pub(crate) const ALL: [(&str, Case); 12] = [
+pub(crate) const ALL: [(&str, Case); 15] = [
     ("statuses_come_in_the_kubelets_order", |bed| {
         statuses(bed).boxed_local()
     }),
@@ -40,6 +41,11 @@ pub(crate) const ALL: [(&str, Case); 12] = [
     }),
     ("links_can_be_cut", |bed| cut(bed).boxed_local()),
     ("probes_and_sidecars", |bed| probes(bed).boxed_local()),
+    ("simulated_pods_take_any_status", |bed| {
+        simulated(bed).boxed_local()
+    }),
+    ("requests_are_audited", |bed| audited(bed).boxed_local()),
+    ("services_have_names", |bed| names(bed).boxed_local()),
     ("the_api_server_can_be_restarted", |bed| {
         api_server_restart(bed).boxed_local()
     }),
@@ -345,7 +351,7 @@ async fn refused(bed: &Testbed) -> Result<()> {
     wait_for_phase(bed, "refused", "Failed").await?;
     let events: Api<Event> = Api::namespaced(bed.client(), "default");
     let list = events
-        .list(&kube::api::ListParams::default().fields("involvedObject.name=refused"))
+        .list(&ListParams::default().fields("involvedObject.name=refused"))
         .await?;
     let named = list.iter().any(|event| {
         event
@@ -398,7 +404,7 @@ async fn cut(bed: &Testbed) -> Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", 0)).await?;
     let port = listener.local_addr()?.port();
     for index in [0, 77, 60_000] {
-        TcpStream::connect((testbed::fake_pods::simulated_ip(index), port)).await?;
+        TcpStream::connect((fake_pods::simulated_ip(index), port)).await?;
     }
     Ok(())
 }
@@ -439,6 +445,99 @@ async fn probes(bed: &Testbed) -> Result<()> {
         "{pod}"
     );
     Ok(())
+}
+
+async fn simulated(bed: &Testbed) -> Result<()> {
+    let client = bed.client();
+    fake_pods::create_namespace(&client, "simulated").await?;
+    let all: Vec<FakePod> = (0..50)
+        .map(|index| FakePod::asking_for("simulated", &format!("fake-{index}"), "web"))
+        .collect();
+    fake_pods::for_all(&all, |_, pod| fake_pods::create_pending(&client, pod)).await?;
+    let running = |index: usize, pod| {
+        let (client, id) = (&client, format!("containerd://{index:064x}"));
+        let ip = fake_pods::simulated_ip(u16::try_from(index).unwrap_or_default());
+        async move { fake_pods::set_init_running(client, pod, ip, &id, 0).await }
+    };
+    fake_pods::for_all(&all, running).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "simulated");
+    let pending = ListParams::default().fields("status.phase=Pending");
+    ensure!(
+        pods.list(&pending).await?.items.len() == 50,
+        "not all are pending"
+    );
+    let status = serde_json::to_value(pods.get("fake-7").await?.status)?;
+    ensure!(
+        summary("ADDED", &status) == "ADDED Pending ip running 0",
+        "{status}"
+    );
+    fake_pods::set_init_terminated(&client, &all[0], "containerd://a", 0, "attempt=1").await?;
+    fake_pods::set_running(
+        &client,
+        &all[1],
+        fake_pods::simulated_ip(1),
+        "containerd://b",
+    )
+    .await?;
+    ensure!(
+        pods.list(&pending).await?.items.len() == 49,
+        "one has left Pending"
+    );
+    fake_pods::for_all(&all, |_, pod| fake_pods::delete(&client, pod)).await?;
+    ensure!(
+        pods.list(&ListParams::default()).await?.items.is_empty(),
+        "some are left"
+    );
+    Ok(())
+}
+
+async fn audited(bed: &Testbed) -> Result<()> {
+    let lists = || async {
+        let requests = bed.control_plane().audited()?;
+        anyhow::Ok(
+            requests
+                .iter()
+                .filter(|r| r.user == "counted" && r.verb == "list" && r.resource == "pods")
+                .count(),
+        )
+    };
+    let kubeconfig = bed.control_plane().kubeconfig_for("counted")?;
+    let client = bed.control_plane().client(&kubeconfig).await?;
+    let pods: Api<Pod> = Api::all(client);
+    pods.list(&ListParams::default()).await?;
+    poll_until("the request in the audit log", LIMIT, || async {
+        Ok((lists().await? == 1).then_some(()))
+    })
+    .await
+}
+
+async fn names(bed: &Testbed) -> Result<()> {
+    let service = serde_json::from_value(json!({"metadata": {"name": "front"},
+        "spec": {"clusterIP": "None", "selector": {"app": "named"}, "ports": [{"port": 80}]}}))?;
+    let services: Api<Service> = Api::namespaced(bed.client(), "default");
+    services.create(&PostParams::default(), &service).await?;
+    create(
+        bed,
+        "named",
+        json!({"containers": [shell("app", "sleep 1000")]}),
+    )
+    .await?;
+    let ip = wait_for_phase(bed, "named", "Running").await?["status"]["podIP"].clone();
+    let node = bed.node_of("default", "named")?;
+    poll_until("name of the service", LIMIT, || async {
+        let answer = node
+            .exec(
+                "default",
+                "named",
+                "app",
+                &["getent", "ahostsv4", "front.default.svc"],
+            )
+            .await?;
+        Ok(String::from_utf8_lossy(&answer.stdout)
+            .starts_with(ip.as_str().unwrap_or("no address"))
+            .then_some(()))
+    })
+    .await
 }
 
 async fn api_server_restart(bed: &Testbed) -> Result<()> {
