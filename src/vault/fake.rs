@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Method;
 use rustls::ServerConfig;
 use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -25,7 +24,6 @@ use crate::domain::ids::{PodRef, RoleName};
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    pub(super) method: Method,
     pub(super) path: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: String,
@@ -165,8 +163,7 @@ async fn read_request(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Option<
         }
     }
     let mut first = lines.first()?.split(' ');
-    let method = first.next()?.parse().ok()?;
-    let path = first.next()?.to_owned();
+    let path = first.nth(1)?.to_owned();
     let headers: Vec<(String, String)> = lines[1..]
         .iter()
         .filter_map(|line| line.split_once(": "))
@@ -175,7 +172,7 @@ async fn read_request(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Option<
     let length = headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Seen { method, path, headers, body: String::from_utf8(body).ok()? })
+    Some(Seen { path, headers, body: String::from_utf8(body).ok()? })
 }
 
 /// Remembers what it was told.

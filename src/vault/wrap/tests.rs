@@ -91,7 +91,10 @@ async fn a_bare_secret_id_is_destroyed_and_not_handed_on() {
     let trouble = rig.handle.wrap(&mk_request("web")).await.err().unwrap();
     assert!(matches!(trouble, VaultTrouble::WrongAnswer(_)));
     let last = rig.fake.seen().pop().unwrap();
-    assert_eq!((last.path.as_str(), last.body.as_str()), (&*format!("/v1/{destroy}"), r#"{"secret_id_accessor":"acc"}"#));
+    assert_eq!(
+        (last.path.as_str(), last.body.as_str()),
+        (&*format!("/v1/{destroy}"), r#"{"secret_id_accessor":"acc"}"#)
+    );
 }
 
 // Bad-input row: unknown role.
