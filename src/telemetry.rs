@@ -6,27 +6,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Each step.
-    Debug,
-    /// Each delivery.
-    Info,
-    /// What an operator should look at.
-    Warn,
-    /// What needs an operator.
-    Error,
-}
-
-/// In what form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A line for people.
-    Text,
-    /// An object a line.
-    Json,
-}
+use crate::config::{Format, Level};
 
 /// Starts logging to standard error. Only our own modules log at `debug`: what libraries say there is theirs to
 /// word, and may hold what must not be logged.

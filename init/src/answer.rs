@@ -119,15 +119,7 @@ mod tests {
 
     #[test]
     fn what_names_no_attempt_is_none() {
-        for text in [
-            "",
-            "attempt=",
-            "attempt=a b",
-            "Attempt=a",
-            "xattempt=a",
-            "attempt=a\nb",
-            "timeout: ...",
-        ] {
+        for text in ["", "attempt=", "attempt=a b", "Attempt=a", "xattempt=a", "attempt=a\nb", "timeout: ..."] {
             assert_eq!(parse_attempt(text), None, "{text:?}");
         }
         assert_eq!(parse_attempt("attempt=a\n"), Some("a"));

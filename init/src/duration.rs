@@ -48,12 +48,7 @@ impl fmt::Display for Error {
             Self::Invalid(text) => write!(f, "time: invalid duration {}", Quoted(text)),
             Self::MissingUnit(text) => write!(f, "time: missing unit in duration {}", Quoted(text)),
             Self::UnknownUnit { unit, text } => {
-                write!(
-                    f,
-                    "time: unknown unit {} in duration {}",
-                    Quoted(unit),
-                    Quoted(text)
-                )
+                write!(f, "time: unknown unit {} in duration {}", Quoted(unit), Quoted(text))
             }
         }
     }
@@ -100,17 +95,10 @@ pub fn parse(text: &str) -> Result<SignedDuration, Error> {
     while !rest.is_empty() {
         let (nanos, after) = parse_term(rest, text)?;
         // Go's own sum wraps to zero for twice its limit; refusing that is the one difference.
-        total = total
-            .checked_add(nanos)
-            .filter(|&sum| sum <= LIMIT)
-            .ok_or_else(invalid)?;
+        total = total.checked_add(nanos).filter(|&sum| sum <= LIMIT).ok_or_else(invalid)?;
         rest = after;
     }
-    let nanos = if negative {
-        0_i64.checked_sub_unsigned(total)
-    } else {
-        0_i64.checked_add_unsigned(total)
-    };
+    let nanos = if negative { 0_i64.checked_sub_unsigned(total) } else { 0_i64.checked_add_unsigned(total) };
     nanos.map(SignedDuration::from_nanos).ok_or_else(invalid)
 }
 
@@ -130,35 +118,21 @@ fn parse_term<'a>(rest: &'a str, text: &str) -> Result<(u64, &'a str), Error> {
     if whole_digits.is_empty() && fraction_digits.is_empty() {
         return Err(invalid());
     }
-    let unit_len = rest
-        .find(|c: char| c == '.' || c.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let unit_len = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(unit_len);
     if unit.is_empty() {
         return Err(Error::MissingUnit(text.to_owned()));
     }
     let Some(&(_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-        return Err(Error::UnknownUnit {
-            unit: unit.to_owned(),
-            text: text.to_owned(),
-        });
+        return Err(Error::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() });
     };
-    let nanos = whole
-        .checked_mul(scale)
-        .filter(|&n| n <= LIMIT)
-        .ok_or_else(invalid)?;
-    let nanos = nanos
-        .checked_add(fraction_of(fraction_digits, scale))
-        .filter(|&n| n <= LIMIT)
-        .ok_or_else(invalid)?;
+    let nanos = whole.checked_mul(scale).filter(|&n| n <= LIMIT).ok_or_else(invalid)?;
+    let nanos = nanos.checked_add(fraction_of(fraction_digits, scale)).filter(|&n| n <= LIMIT).ok_or_else(invalid)?;
     Ok((nanos, rest))
 }
 
 fn split_digits(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 /// `0.<digits>` of a unit, cut to whole nanoseconds.
@@ -185,11 +159,7 @@ fn fraction_of(digits: &str, unit: u64) -> u64 {
 /// Writes a duration as Go's `Duration.String` does: `1h30m0s`, `1.5s`, `100ms`, `0s`. Saturates at Go's limits.
 #[must_use]
 pub fn format(duration: SignedDuration) -> String {
-    let nanos = i64::try_from(duration.as_nanos()).unwrap_or(if duration.is_negative() {
-        i64::MIN
-    } else {
-        i64::MAX
-    });
+    let nanos = i64::try_from(duration.as_nanos()).unwrap_or(if duration.is_negative() { i64::MIN } else { i64::MAX });
     let sign = if nanos < 0 { "-" } else { "" };
     let nanos = nanos.unsigned_abs();
     let number = |whole: u64, rest: u64, width: usize| {
@@ -203,10 +173,7 @@ pub fn format(duration: SignedDuration) -> String {
         0 => "0s".to_owned(),
         1..1_000 => format!("{sign}{nanos}ns"),
         1_000..1_000_000 => format!("{sign}{}\u{b5}s", number(nanos / 1_000, nanos % 1_000, 3)),
-        1_000_000..SECOND => format!(
-            "{sign}{}ms",
-            number(nanos / 1_000_000, nanos % 1_000_000, 6)
-        ),
+        1_000_000..SECOND => format!("{sign}{}ms", number(nanos / 1_000_000, nanos % 1_000_000, 6)),
         _ => {
             let seconds = nanos / SECOND;
             let tail = format!("{}s", number(seconds % 60, nanos % SECOND, 9));

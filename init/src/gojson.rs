@@ -92,10 +92,7 @@ pub fn object(fields: &[(&str, Value<'_>)]) -> Zeroizing<Vec<u8>> {
         out.push(b'{');
     }
     out.push(b'}');
-    debug_assert!(
-        out.len() <= capacity,
-        "the buffer moved and left a copy behind"
-    );
+    debug_assert!(out.len() <= capacity, "the buffer moved and left a copy behind");
     out
 }
 
@@ -115,10 +112,7 @@ mod tests {
     fn strings_are_escaped_as_go_escapes_them() {
         assert_eq!(string("http://vault:8200"), r#""http://vault:8200""#);
         assert_eq!(string("a<b>&c"), r#""a\u003cb\u003e\u0026c""#);
-        assert_eq!(
-            string("\"\\\n\r\t\u{8}\u{c}\u{1}\u{7f}"),
-            "\"\\\"\\\\\\n\\r\\t\\b\\f\\u0001\u{7f}\""
-        );
+        assert_eq!(string("\"\\\n\r\t\u{8}\u{c}\u{1}\u{7f}"), "\"\\\"\\\\\\n\\r\\t\\b\\f\\u0001\u{7f}\"");
         assert_eq!(string("é\u{2028}\u{2029}"), r#""é\u2028\u2029""#);
     }
 
@@ -130,10 +124,7 @@ mod tests {
             ("n", Value::Null),
             ("c", Value::Base64(b"foob")),
         ];
-        assert_eq!(
-            object(&fields).as_slice(),
-            br#"{"b":true,"a":-9223372036854775808,"n":null,"c":"Zm9vYg=="}"#
-        );
+        assert_eq!(object(&fields).as_slice(), br#"{"b":true,"a":-9223372036854775808,"n":null,"c":"Zm9vYg=="}"#);
         assert_eq!(object(&[]).as_slice(), b"{}");
     }
 

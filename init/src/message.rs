@@ -58,10 +58,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json { line, column } => {
-                write!(
-                    f,
-                    "not a JSON object with fields of the right type (line {line}, column {column})"
-                )
+                write!(f, "not a JSON object with fields of the right type (line {line}, column {column})")
             }
             Self::Missing(field) => write!(f, "{field} is missing or empty"),
             Self::Invalid(field) => write!(f, "{field} is not valid"),
@@ -81,10 +78,7 @@ impl Push {
         fields.push(("creationTime", Value::String(&creation_time)));
         fields.push(("ttl", Value::Number(self.ttl_secs)));
         fields.push(("vaultAddr", Value::String(&self.vault_addr)));
-        fields.push((
-            "vaultCAs",
-            self.vault_cas.as_deref().map_or(Value::Null, Value::Base64),
-        ));
+        fields.push(("vaultCAs", self.vault_cas.as_deref().map_or(Value::Null, Value::Base64)));
         for (key, value) in [
             ("attempt", &self.attempt),
             ("podName", &self.pod_name),
@@ -106,27 +100,18 @@ impl Push {
     ///
     /// When the bytes are not such a message. A push whose time is up is a message all the same.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let raw: Raw = serde_json::from_slice(body).map_err(|e| DecodeError::Json {
-            line: e.line(),
-            column: e.column(),
-        })?;
+        let raw: Raw =
+            serde_json::from_slice(body).map_err(|e| DecodeError::Json { line: e.line(), column: e.column() })?;
         let required = |field, value: Option<String>| value.ok_or(DecodeError::Missing(field));
         let token = raw.token.ok_or(DecodeError::Missing("token"))?;
-        let creation_time = required("creationTime", raw.creation_time)?
-            .parse()
-            .map_err(|_| DecodeError::Invalid("creationTime"))?;
+        let creation_time =
+            required("creationTime", raw.creation_time)?.parse().map_err(|_| DecodeError::Invalid("creationTime"))?;
         let vault_addr = required("vaultAddr", raw.vault_addr)?;
         let vault_cas = match raw.vault_cas {
-            Some(text) => {
-                Some(crate::base64::decode(&text).ok_or(DecodeError::Invalid("vaultCAs"))?)
-            }
+            Some(text) => Some(crate::base64::decode(&text).ok_or(DecodeError::Invalid("vaultCAs"))?),
             None => None,
         };
-        if raw
-            .attempt
-            .as_deref()
-            .is_some_and(|id| !attempt_is_valid(id))
-        {
+        if raw.attempt.as_deref().is_some_and(|id| !attempt_is_valid(id)) {
             return Err(DecodeError::Invalid("attempt"));
         }
         Ok(Self {
@@ -147,9 +132,7 @@ impl Push {
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         let ttl = SignedDuration::from_secs(self.ttl_secs);
-        self.creation_time
-            .saturating_add(ttl)
-            .unwrap_or(Timestamp::MAX)
+        self.creation_time.saturating_add(ttl).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Pods for the unit tests of this folder.
 
-use std::sync::Arc;
-
 use crate::domain::ids::{ContainerId, PodRef, PodUid};
 use crate::domain::pod::{ContainerState, ContainerStatus, Phase, Pod, Target, Wish};
 
@@ -43,9 +41,4 @@ pub(crate) fn with_status(mut pod: Pod, state: ContainerState) -> Pod {
         status.state = state;
     }
     pod
-}
-
-/// As an `Arc`, for rows.
-pub(crate) fn shared(pod: &Pod) -> Arc<Pod> {
-    Arc::new(pod.clone())
 }

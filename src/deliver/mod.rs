@@ -12,6 +12,8 @@ mod reports;
 mod rows;
 mod service;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use context::Ports;

@@ -100,6 +100,9 @@ pub trait SecretIssuer: Send + Sync {
     /// Completes once we are logged in and the checks of our token have passed. Nothing is claimed before.
     async fn usable(&self);
 
+    /// Why [`SecretIssuer::usable`] has not completed yet, in words for the pods that wait for it.
+    fn unusable_because(&self) -> String;
+
     /// One wrapped `secret_id`. One request, no retry: back-off is the workflow's.
     async fn wrap(&self, request: &SecretIdRequest) -> Result<WrappedSecretId, VaultTrouble>;
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::ports::{Incident, ReadError};
 use super::rows::Stage;
-use super::service::{Report, SETTLED_BUT_RUNNING, Service};
+use super::service::{Report, Service, look_again_after};
 use super::worker::{Attempted, Progress, Turn};
 use crate::domain::announcement::Announcement;
 use crate::domain::backoff::{ATTEMPT, DIAL};
@@ -48,7 +48,7 @@ impl Service {
         }
         let jitter = self.ctx.jitter();
         let due = match attempted.turn {
-            Turn::Settled => Some(now + SETTLED_BUT_RUNNING),
+            Turn::Settled => Some(now + look_again_after(key.generation)),
             Turn::Closed => None,
             Turn::Unreached => {
                 self.gates.undecided(&role, now);
@@ -128,7 +128,7 @@ impl Service {
     }
 
     /// A gate opened: whoever it kept waiting is due now.
-    fn wake_held_back(&mut self, now: Instant) {
+    pub(super) fn wake_held_back(&mut self, now: Instant) {
         self.vault_trouble.clear();
         for uid in self.held_back.drain() {
             self.queue.put(uid, now);
@@ -202,7 +202,7 @@ impl Service {
         let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
         let Some(instance) = row.instance.as_mut().filter(|instance| instance.key == *key) else { return };
         if !answers {
-            self.queue.put(uid.clone(), now + SETTLED_BUT_RUNNING);
+            self.queue.put(uid.clone(), now + look_again_after(key.generation));
             return;
         }
         // What the generation before left unsettled is settled with the instance's end.

@@ -28,8 +28,11 @@ use crate::domain::pod::{Candidate, Decision, Fate, Phase, Pod, decide, fate};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// An init container that has answered that it is done exits at once. One that still runs after this long, by its
-/// status and by a handshake, is served again.
-pub(super) const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
+/// status and by a handshake, is served again. Doubled with each generation: whatever listens there may never exit.
+const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
+
+/// The longest wait between two such looks.
+const SETTLED_BUT_RUNNING_MOST: Duration = Duration::from_secs(600);
 
 /// Two live pods show one address for as long as the kubelet takes to report an end.
 const ADDRESS_PAUSE: Duration = Duration::from_secs(1);
@@ -53,6 +56,8 @@ pub struct Service {
     /// Counts complete lists.
     list: u64,
     load_told: Instant,
+    /// The checks of our Vault token have passed: work may be claimed.
+    usable: bool,
 }
 
 /// What a worker has to say.
@@ -82,6 +87,7 @@ impl Service {
             earlier: HashMap::new(),
             list: 0,
             load_told: now,
+            usable: false,
         }
     }
 
@@ -89,10 +95,8 @@ impl Service {
     pub async fn run(mut self) {
         let ended = self.ctx.leadership.ended.clone();
         let issuer = self.ctx.ports.issuer.clone();
-        tokio::select! {
-            () = ended.cancelled() => return,
-            () = issuer.usable() => {}
-        }
+        let usable = issuer.usable();
+        tokio::pin!(usable);
         for (key, _) in self.ctx.ports.ledger.open() {
             self.earlier.entry(key.pod.clone()).or_default().push(key);
         }
@@ -102,6 +106,10 @@ impl Service {
             let due = self.queue.next_due();
             tokio::select! {
                 () = ended.cancelled() => break,
+                () = &mut usable, if !self.usable => {
+                    self.usable = true;
+                    self.wake_held_back(Instant::now());
+                }
                 event = events.next() => match event {
                     Some(event) => self.observe(event),
                     None => break,
@@ -281,6 +289,12 @@ impl Service {
     fn start_attempt(&mut self, uid: PodUid, now: Instant) {
         let Some(row) = self.rows.by_uid.get(&uid) else { return };
         let pod = row.pod.clone();
+        if !self.usable {
+            let told = Announcement::VaultUnavailable(self.ctx.ports.issuer.unusable_because());
+            self.ctx.ports.announcer.announce(&pod.reference, told);
+            self.held_back.insert(uid);
+            return;
+        }
         let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return };
         if let Err(conflict) = self.rows.occupy(&pod) {
             if let Conflict::Shared(ip) = conflict {
@@ -343,6 +357,11 @@ impl Service {
             self.ctx.ports.meter.load(self.queue.backlog(now), self.tasks.len());
         }
     }
+}
+
+/// When to look whether an instance that is settled still runs.
+pub(super) fn look_again_after(generation: u32) -> Duration {
+    SETTLED_BUT_RUNNING.saturating_mul(1 << generation.min(10)).min(SETTLED_BUT_RUNNING_MOST)
 }
 
 /// Takes up a start of an init container. Returns when its first attempt is due: at once, unless it crash-loops.

@@ -27,11 +27,12 @@ const TEXT_CHARS: usize = 200;
 pub(super) struct PodLine {
     peer: SocketAddr,
     stream: TlsStream<TcpStream>,
+    limit: Duration,
 }
 
 impl PodLine {
-    pub(super) fn new(peer: SocketAddr, stream: TlsStream<TcpStream>) -> Self {
-        Self { peer, stream }
+    pub(super) fn new(peer: SocketAddr, stream: TlsStream<TcpStream>, limit: Duration) -> Self {
+        Self { peer, stream, limit }
     }
 
     async fn exchange(self, body: Bytes) -> Result<Answer, Cut> {
@@ -60,10 +61,11 @@ impl PodLine {
 impl Line for PodLine {
     async fn push(self: Box<Self>, request: &PushRequest) -> Answer {
         let body = encode(request);
-        match timeout(limits::SENDER_WAIT, self.exchange(body)).await {
+        let limit = self.limit;
+        match timeout(limit, self.exchange(body)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(cut)) => Answer::Incomplete(chain(&cut).into()),
-            Err(_) => Answer::Incomplete(format!("none within {} s", limits::SENDER_WAIT.as_secs()).into()),
+            Err(_) => Answer::Incomplete(format!("none within {limit:?}").into()),
         }
     }
 }

@@ -18,14 +18,23 @@ use tokio_rustls::TlsConnector;
 
 use crate::deliver::ports::{Courier, DialError, Line};
 
-/// For one address: connection and handshake. A pod's network is milliseconds away; what does not answer in a
-/// second is not there.
-const DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// How long a receiver may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// For one address: connection and handshake. A pod's network is milliseconds away; what does not answer in a
+    /// second is not there.
+    dial: Duration,
+    /// For the answer to one push.
+    answer: Duration,
+}
+
+const LIMITS: Limits = Limits { dial: Duration::from_secs(1), answer: wire::limits::SENDER_WAIT };
 
 /// The [`Courier`] of real init containers.
 pub struct PodCourier {
     tls: TlsConnector,
     port: u16,
+    limits: Limits,
 }
 
 impl PodCourier {
@@ -42,7 +51,7 @@ impl PodCourier {
     /// # Errors
     /// As [`PodCourier::new`].
     pub fn with_port(port: u16) -> Result<Self, rustls::Error> {
-        Ok(Self { tls: TlsConnector::from(Arc::new(tls::client_config()?)), port })
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls::client_config()?)), port, limits: LIMITS })
     }
 
     async fn dial_one(&self, address: IpAddr) -> std::io::Result<Box<dyn Line>> {
@@ -50,7 +59,7 @@ impl PodCourier {
         let stream = TcpStream::connect(peer).await?;
         stream.set_nodelay(true)?;
         let stream = self.tls.connect(ServerName::IpAddress(address.into()), stream).await?;
-        Ok(Box::new(exchange::PodLine::new(peer, stream)))
+        Ok(Box::new(exchange::PodLine::new(peer, stream, self.limits.answer)))
     }
 }
 
@@ -59,10 +68,10 @@ impl Courier for PodCourier {
     async fn dial(&self, addresses: &[IpAddr]) -> Result<Box<dyn Line>, DialError> {
         let mut causes = Vec::new();
         for address in addresses {
-            match timeout(DIAL_LIMIT, self.dial_one(*address)).await {
+            match timeout(self.limits.dial, self.dial_one(*address)).await {
                 Ok(Ok(line)) => return Ok(line),
                 Ok(Err(error)) => causes.push(format!("{address}: {error}")),
-                Err(_) => causes.push(format!("{address}: no handshake within {} s", DIAL_LIMIT.as_secs())),
+                Err(_) => causes.push(format!("{address}: no handshake within {:?}", self.limits.dial)),
             }
         }
         Err(DialError(causes.join("; ")))

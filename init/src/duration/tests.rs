@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn nanos(text: &str) -> i128 {
-    parse(text)
-        .unwrap_or_else(|e| panic!("{text}: {e}"))
-        .as_nanos()
+    parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).as_nanos()
 }
 
 #[test]
@@ -81,41 +79,16 @@ fn what_go_refuses_with_its_words() {
         ("1h-30m", r#"time: unknown unit "h-" in duration "1h-30m""#),
         ("1e3s", r#"time: unknown unit "e" in duration "1e3s""#),
         ("\u{b5}s\"\\", r#"time: invalid duration "\xc2\xb5s\"\\""#),
-        (
-            "1\u{ffff}",
-            r#"time: unknown unit "\xef\xbf\xbf" in duration "1\xef\xbf\xbf""#,
-        ),
-        (
-            "9223372036854775810ns",
-            r#"time: invalid duration "9223372036854775810ns""#,
-        ),
-        (
-            "9223372036854775808ns",
-            r#"time: invalid duration "9223372036854775808ns""#,
-        ),
-        (
-            "-9223372036854775809ns",
-            r#"time: invalid duration "-9223372036854775809ns""#,
-        ),
-        (
-            "9223372036854776us",
-            r#"time: invalid duration "9223372036854776us""#,
-        ),
+        ("1\u{ffff}", r#"time: unknown unit "\xef\xbf\xbf" in duration "1\xef\xbf\xbf""#),
+        ("9223372036854775810ns", r#"time: invalid duration "9223372036854775810ns""#),
+        ("9223372036854775808ns", r#"time: invalid duration "9223372036854775808ns""#),
+        ("-9223372036854775809ns", r#"time: invalid duration "-9223372036854775809ns""#),
+        ("9223372036854776us", r#"time: invalid duration "9223372036854776us""#),
         ("3000000h", r#"time: invalid duration "3000000h""#),
-        (
-            "9223372036854775.808us",
-            r#"time: invalid duration "9223372036854775.808us""#,
-        ),
-        (
-            "9223372036854ms775us808ns",
-            r#"time: invalid duration "9223372036854ms775us808ns""#,
-        ),
+        ("9223372036854775.808us", r#"time: invalid duration "9223372036854775.808us""#),
+        ("9223372036854ms775us808ns", r#"time: invalid duration "9223372036854ms775us808ns""#),
     ] {
-        assert_eq!(
-            parse(text).map_err(|e| e.to_string()),
-            Err(expected.to_owned()),
-            "{text}"
-        );
+        assert_eq!(parse(text).map_err(|e| e.to_string()), Err(expected.to_owned()), "{text}");
     }
 }
 
@@ -142,21 +115,13 @@ fn written_as_go_writes_it() {
 
 /// A term of the grammar, and its value in nanoseconds times 10^12, which a fraction of an hour needs to be exact.
 fn term() -> impl Strategy<Value = (String, i128)> {
-    (
-        0_u64..100_000,
-        proptest::option::of("[0-9]{0,9}"),
-        0..UNITS.len(),
-    )
-        .prop_map(|(whole, fraction, unit)| {
-            let (name, scale) = UNITS[unit];
-            let digits = fraction.as_deref().unwrap_or("");
-            let text = format!(
-                "{whole}{}{digits}{name}",
-                if fraction.is_some() { "." } else { "" }
-            );
-            let parts = format!("{whole}{digits:0<12}").parse::<i128>().unwrap();
-            (text, parts * i128::from(scale))
-        })
+    (0_u64..100_000, proptest::option::of("[0-9]{0,9}"), 0..UNITS.len()).prop_map(|(whole, fraction, unit)| {
+        let (name, scale) = UNITS[unit];
+        let digits = fraction.as_deref().unwrap_or("");
+        let text = format!("{whole}{}{digits}{name}", if fraction.is_some() { "." } else { "" });
+        let parts = format!("{whole}{digits:0<12}").parse::<i128>().unwrap();
+        (text, parts * i128::from(scale))
+    })
 }
 
 proptest! {

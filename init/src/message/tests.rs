@@ -33,10 +33,7 @@ fn our_fields_come_last_and_only_where_set() {
     push.attempt = Some("a-1".into());
     push.pod_uid = Some("uid".into());
     let head = &SAMPLE[..SAMPLE.len() - 1];
-    assert_eq!(
-        std::str::from_utf8(&push.encode()).unwrap(),
-        format!(r#"{head},"attempt":"a-1","podUID":"uid"}}"#)
-    );
+    assert_eq!(std::str::from_utf8(&push.encode()).unwrap(), format!(r#"{head},"attempt":"a-1","podUID":"uid"}}"#));
 }
 
 #[test]
@@ -53,49 +50,20 @@ fn keys_match_without_regard_to_case_and_unknown_ones_are_ignored() {
 
 #[test]
 fn what_is_not_a_push_is_named_without_its_values() {
-    for body in [
-        "",
-        "notjson",
-        "[]",
-        "null",
-        "{",
-        "1",
-        r#"{"token":5}"#,
-        r#"{"ttl":"hvs.SECRET"}"#,
-        r#"{"ttl":1.5}"#,
-    ] {
+    for body in ["", "notjson", "[]", "null", "{", "1", r#"{"token":5}"#, r#"{"ttl":"hvs.SECRET"}"#, r#"{"ttl":1.5}"#] {
         assert!(matches!(error(body), DecodeError::Json { .. }), "{body}");
         assert!(!error(body).to_string().contains("SECRET"));
     }
-    assert!(matches!(
-        error(&format!("{SAMPLE}{SAMPLE}")),
-        DecodeError::Json { .. }
-    ));
+    assert!(matches!(error(&format!("{SAMPLE}{SAMPLE}")), DecodeError::Json { .. }));
     assert_eq!(error("{}"), DecodeError::Missing("token"));
     assert_eq!(error(r#"{"token":""}"#), DecodeError::Missing("token"));
-    assert_eq!(
-        error(r#"{"token":"t"}"#),
-        DecodeError::Missing("creationTime")
-    );
-    assert_eq!(
-        error(r#"{"token":"t","creationTime":"yesterday"}"#),
-        DecodeError::Invalid("creationTime")
-    );
-    let with =
-        |rest: &str| format!(r#"{{"token":"t","creationTime":"2026-11-23T13:57:34Z"{rest}}}"#);
+    assert_eq!(error(r#"{"token":"t"}"#), DecodeError::Missing("creationTime"));
+    assert_eq!(error(r#"{"token":"t","creationTime":"yesterday"}"#), DecodeError::Invalid("creationTime"));
+    let with = |rest: &str| format!(r#"{{"token":"t","creationTime":"2026-11-23T13:57:34Z"{rest}}}"#);
     assert_eq!(error(&with("")), DecodeError::Missing("vaultAddr"));
-    assert_eq!(
-        error(&with(r#","vaultAddr":null"#)),
-        DecodeError::Missing("vaultAddr")
-    );
-    assert_eq!(
-        error(&with(r#","vaultAddr":"v","vaultCAs":"%""#)),
-        DecodeError::Invalid("vaultCAs")
-    );
-    assert_eq!(
-        error(&with(r#","vaultAddr":"v","attempt":"a b""#)),
-        DecodeError::Invalid("attempt")
-    );
+    assert_eq!(error(&with(r#","vaultAddr":null"#)), DecodeError::Missing("vaultAddr"));
+    assert_eq!(error(&with(r#","vaultAddr":"v","vaultCAs":"%""#)), DecodeError::Invalid("vaultCAs"));
+    assert_eq!(error(&with(r#","vaultAddr":"v","attempt":"a b""#)), DecodeError::Invalid("attempt"));
 }
 
 #[test]
