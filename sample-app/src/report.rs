@@ -35,8 +35,16 @@ pub(crate) fn report(credentials: &Credentials, directory: &Path) -> Result<Vec<
             add("wrapping TTL", &format!("{} s", file.ttl));
         }
     }
+    let is_https = credentials.vault_address().starts_with("https:");
     add("Vault", credentials.vault_address());
-    add("CA bundle", if has_bundle { CA_BUNDLE } else { "none: the public roots verify Vault" });
+    add(
+        "CA bundle",
+        match (has_bundle, is_https) {
+            (true, _) => CA_BUNDLE,
+            (false, true) => "none: the public roots verify Vault",
+            (false, false) => "none: Vault is spoken to in clear",
+        },
+    );
     Ok(lines)
 }
 
@@ -105,7 +113,9 @@ mod tests {
             assert!(text.contains(expected), "{expected} in {text}");
         }
         assert!(!text.contains("canary"), "{text}");
-        assert!(printed(&[("vault-token", TOKEN)]).contains("none: the public roots"));
+        assert!(printed(&[("vault-token", TOKEN)]).contains("none: Vault is spoken to in clear"));
+        let https = TOKEN.replace("http:", "https:");
+        assert!(printed(&[("vault-token", &https)]).contains("none: the public roots"));
     }
 
     #[test]

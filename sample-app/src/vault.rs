@@ -151,7 +151,9 @@ impl Vault {
 }
 
 fn words(errors: &[String]) -> String {
-    if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) }
+    // Vault lays its errors out in lines and bullets; ours are one line.
+    let text: Vec<&str> = errors.iter().flat_map(|error| error.split_whitespace()).collect();
+    if text.is_empty() { String::new() } else { format!(": {}", text.join(" ")) }
 }
 
 /// Version 2 of the KV store puts the data one level deeper, beside its metadata.
@@ -231,6 +233,15 @@ mod tests {
         assert_eq!(innermost(expected.clone()), expected);
         let odd = map(json!({"data": {"message": "hello"}}));
         assert_eq!(innermost(odd.clone()), odd);
+    }
+
+    #[test]
+    fn vaults_words_are_one_line() {
+        assert_eq!(
+            words(&["1 error occurred:\n\t* permission denied\n\n".to_owned()]),
+            ": 1 error occurred: * permission denied"
+        );
+        assert_eq!(words(&[]), "");
     }
 
     #[test]
