@@ -4,7 +4,15 @@
 //! the network's faults come from a small proxy of our own. Cases are independent of each other (roles, namespaces
 //! and addresses of their own); one that disturbs a server runs alone.
 
+mod controller;
 mod fault_proxy;
+mod kubernetes_events;
+mod kubernetes_watch;
+mod push_answers;
+mod push_outages;
+mod push_pods;
+mod push_unknown;
+mod receivers;
 mod vault_adapter;
 mod vault_faults;
 mod vault_logins;
@@ -30,15 +38,21 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 6] = [
+    let beside: [&[(&str, Case)]; 12] = [
+        push_unknown::ALL,
+        push_answers::ALL,
+        push_pods::ALL,
         vault_faults::ALL,
         vault_logins::ALL,
         vault_neutralise::ALL,
         vault_secret_ids::ALL,
         vault_tls::ALL,
         vault_tokens::ALL,
+        kubernetes_watch::ALL,
+        kubernetes_events::ALL,
+        push_outages::BESIDE,
     ];
-    let alone = [vault_outages::ALONE];
+    let alone = [vault_outages::ALONE, push_outages::ALONE, kubernetes_watch::ALONE];
     let mut trials = Vec::new();
     for (cases, is_alone) in beside.into_iter().map(|c| (c, false)).chain(alone.into_iter().map(|c| (c, true))) {
         for &(name, case) in cases {
