@@ -1,6 +1,6 @@
 //! One POST over an established connection, and its answer read within limits.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,6 +59,10 @@ impl PodLine {
 
 #[async_trait]
 impl Line for PodLine {
+    fn peer(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
     async fn push(self: Box<Self>, request: &PushRequest) -> Answer {
         let body = encode(request);
         let limit = self.limit;
