@@ -2,7 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod deliver;
 pub mod domain;
+pub mod k8s;
+pub mod ledger;
+pub mod metrics;
+pub mod push;
+pub mod telemetry;
 pub mod vault;

@@ -1,2 +1,83 @@
-//! Controller.
-fn main() {}
+//! The controller's entry: arguments, configuration, logs, signals, exit code.
+//!
+//! Exit codes: 0 stopped by a signal, 1 Kubernetes or Vault cannot be used, 2 configuration or usage.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use kubernetes_vault::cli::{self, Cli, Command};
+use kubernetes_vault::config::{Config, Warning};
+use kubernetes_vault::{app, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    // One provider for every TLS connection of this process. It fails only if one was installed before.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail("a second TLS provider is in this binary", 1);
+    }
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(cli::EXIT_USAGE));
+        }
+    };
+    if let Some(Command::Version) = cli.command {
+        println!("{}", cli::version_line());
+        return ExitCode::SUCCESS;
+    }
+    let (config, warnings) = match Config::load(&cli.config) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error.to_string(), cli::EXIT_USAGE),
+    };
+    let level = cli.log_level.unwrap_or(config.log.level);
+    let format = cli.log_format.unwrap_or(config.log.format);
+    if let Err(error) = telemetry::start(level, format) {
+        return fail(&format!("logs cannot be written: {error}"), 1);
+    }
+    run(config, &warnings)
+}
+
+fn run(config: Config, warnings: &[Warning]) -> ExitCode {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no threads can be started: {error}"), 1),
+    };
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = tokio::spawn(stop_on_signal(stop.clone()));
+        let ended = app::run(config, stop).await;
+        signals.abort();
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught: this process ends without finishing what is under way");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::from(code)
+}

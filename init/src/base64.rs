@@ -5,6 +5,14 @@
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const PAD: u8 = b'=';
 
+/// The encoding of `bytes`.
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(encoded_len(bytes.len()));
+    encode_into(bytes, &mut out);
+    out.into_iter().map(char::from).collect()
+}
+
 /// Appends the encoding of `bytes` to `out`.
 pub(crate) fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
     for chunk in bytes.chunks(3) {
@@ -61,13 +69,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn encode(bytes: &[u8]) -> String {
-        let mut out = Vec::new();
-        encode_into(bytes, &mut out);
-        assert_eq!(out.len(), encoded_len(bytes.len()));
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn the_vectors_of_rfc_4648() {

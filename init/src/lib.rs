@@ -14,6 +14,7 @@ pub mod gojson;
 pub mod limits;
 mod message;
 
+pub use base64::encode as base64_encode;
 pub use message::{DecodeError, Push};
 
 /// The exact form of an attempt's id in an answer's body and in the termination message: `attempt=<id>`.

@@ -64,10 +64,10 @@ pub struct SecretIdRequest {
 pub struct WrappedSecretId {
     /// The wrapping token.
     pub token: SecretString,
-    /// `wrap_info.creation_time`, as Vault wrote it (RFC 3339).
-    pub creation_time: String,
+    /// `wrap_info.creation_time`.
+    pub creation_time: jiff::Timestamp,
     /// `wrap_info.ttl`, whole seconds.
-    pub ttl_seconds: u64,
+    pub ttl_seconds: u32,
     /// What names it without giving it away.
     pub accessors: Accessors,
 }
@@ -99,6 +99,9 @@ pub enum Neutralised {
 pub trait SecretIssuer: Send + Sync {
     /// Completes once we are logged in and the checks of our token have passed. Nothing is claimed before.
     async fn usable(&self);
+
+    /// Why [`SecretIssuer::usable`] has not completed yet, in words for the pods that wait for it.
+    fn unusable_because(&self) -> String;
 
     /// One wrapped `secret_id`. One request, no retry: back-off is the workflow's.
     async fn wrap(&self, request: &SecretIdRequest) -> Result<WrappedSecretId, VaultTrouble>;
@@ -152,14 +155,18 @@ pub trait LedgerPort: Send + Sync {
     /// The outcome is unknown: the command may or may not be committed later.
     async fn propose(&self, command: Command) -> Result<Reply, LedgerError>;
 
-    /// The entry as of now, no older than this call.
-    async fn read(&self, key: &InstanceKey) -> Result<Option<Entry>, LedgerError>;
+    /// The entry as applied here: all that this leader has committed is in it.
+    fn read(&self, key: &InstanceKey) -> Option<Entry>;
 
-    /// The entries with something open, as of now.
-    async fn open(&self) -> Result<Vec<(InstanceKey, Entry)>, LedgerError>;
+    /// The entries with something open, as applied here.
+    fn open(&self) -> Vec<(InstanceKey, Entry)>;
 
-    /// Whether we lead in `term` and our lease has not run out.
+    /// Whether we lead in `term` and our lease has not run out. Cheap: asked just before each push.
     fn holds_lease(&self, term: Term) -> bool;
+
+    /// Asks a majority whether we lead in `term` still. For a claim that has grown old: it may have been
+    /// committed after our lease ran out.
+    async fn confirm(&self, term: Term) -> Result<bool, LedgerError>;
 }
 
 /// The ledger could not be written or read.
@@ -182,18 +189,68 @@ pub trait Announcer: Send + Sync {
     fn announce(&self, pod: &PodRef, what: Announcement);
 }
 
-/// What the workflow measures.
+/// What the workflow measures. A role becomes a label only once Vault has accepted it, so that no pod author can
+/// make labels at will: implementations remember for which roles a `secret_id` was issued.
 pub trait Meter: Send + Sync {
-    /// A series of attempts to get a `secret_id` ended; `accepted` is the role once Vault has accepted it.
-    fn secret_id_requested(&self, accepted: Option<&RoleName>, failure: Option<&VaultTrouble>);
-    /// A push ended with `answer`.
-    fn pushed(&self, accepted: Option<&RoleName>, outcome: &'static str, failed: bool);
+    /// Vault was asked for a `secret_id` of `role`.
+    fn secret_id_requested(&self, role: &RoleName, trouble: Option<&VaultTrouble>);
+    /// A push for `role` ended with `answer`.
+    fn pushed(&self, role: &RoleName, answer: &Answer);
     /// An init container got its `secret_id` that long after it was started.
     fn delivered(&self, after: Duration);
-    /// An attempt ended otherwise than by a push.
-    fn counted(&self, what: &'static str);
+    /// Something that is worth counting happened, `times` times.
+    fn happened(&self, what: Incident, times: u64);
     /// A `secret_id` was put out of the world.
     fn neutralised(&self, how: Neutralised);
-    /// Pods in the queue, and pods being worked on.
+    /// Pods that are due and wait for a free hand, and pods being worked on.
     fn load(&self, queued: usize, in_flight: usize);
+}
+
+/// What is counted beside requests and pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Incident {
+    /// An init container could not be dialled.
+    Unreached,
+    /// A `secret_id` was issued, but never sent.
+    NeverSent,
+    /// Vault may have issued a `secret_id` whose answer was lost: its wrapping token runs out.
+    AnswerLost,
+    /// A `secret_id` was kept because nobody can tell whether it was used.
+    FateUnknown,
+    /// A wrapping token had been used before its init container could.
+    TokenUsedByAnother,
+    /// An init container that had accepted was served again.
+    Reopened,
+    /// A claim was not taken because the ledger is full.
+    LedgerFull,
+    /// A pod was not watched because too many are.
+    TooManyPods,
+}
+
+impl Incident {
+    /// All of them: each is a label of one metric.
+    pub const ALL: [Self; 8] = [
+        Self::Unreached,
+        Self::NeverSent,
+        Self::AnswerLost,
+        Self::FateUnknown,
+        Self::TokenUsedByAnother,
+        Self::Reopened,
+        Self::LedgerFull,
+        Self::TooManyPods,
+    ];
+
+    /// Its label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unreached => "unreached",
+            Self::NeverSent => "never_sent",
+            Self::AnswerLost => "answer_lost",
+            Self::FateUnknown => "fate_unknown",
+            Self::TokenUsedByAnother => "token_used_by_another",
+            Self::Reopened => "reopened",
+            Self::LedgerFull => "ledger_full",
+            Self::TooManyPods => "too_many_pods",
+        }
+    }
 }

@@ -39,8 +39,6 @@ pub enum Announcement {
     HostNetwork,
     /// Two live pods show one address: waiting until one of them goes.
     AddressShared(String),
-    /// It was served at its first start, and never will be again.
-    SidecarServedOnce,
     /// The ledger does not take further claims.
     LedgerFull,
 }
@@ -61,14 +59,13 @@ impl Announcement {
             Self::Reopened => "SecretIdDeliveredAgain",
             Self::HostNetwork => "HostNetworkPod",
             Self::AddressShared(_) => "PodAddressShared",
-            Self::SidecarServedOnce => "SidecarServedOnce",
             Self::LedgerFull => "LedgerFull",
         }
     }
 
     /// Whether somebody has to look at it (Event type `Warning`).
     pub fn is_warning(&self) -> bool {
-        !matches!(self, Self::Delivered { .. } | Self::DeliveredEarlier | Self::SidecarServedOnce)
+        !matches!(self, Self::Delivered { .. } | Self::DeliveredEarlier)
     }
 
     /// `note` of the Event: what happened, and what to do.
@@ -94,7 +91,6 @@ impl Announcement {
                 "This pod uses its node's network: any process of the node can listen on port 50000 and get its secret_id, and two such pods of one node clash.".into()
             }
             Self::AddressShared(address) => format!("Another live pod shows the address {address} too. Nothing is sent until one of them goes."),
-            Self::SidecarServedOnce => "This init container has restartPolicy Always: it is served at its first start only.".into(),
             Self::LedgerFull => "The ledger of deliveries is full. Nothing is delivered until earlier deliveries are settled.".into(),
         }
     }

@@ -148,7 +148,7 @@ pub struct Term(pub u64);
 pub struct BootId(pub u64);
 
 /// A point in time: milliseconds since the Unix epoch, as the leader's clock has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

@@ -223,12 +223,6 @@ pub struct Ledger {
     latest: Timestamp,
 }
 
-impl Default for Timestamp {
-    fn default() -> Self {
-        Self(0)
-    }
-}
-
 impl Ledger {
     /// Applies `command`, which was committed in `term`.
     pub fn apply(&mut self, command: &Command, term: Term) -> Reply {

@@ -29,6 +29,12 @@ pub struct Fingerprint([u8; 32]);
 #[error("a SHA-256 fingerprint has 64 hexadecimal digits; colons, spaces and a leading \"sha256:\" are accepted")]
 pub struct InvalidFingerprint;
 
+impl From<[u8; 32]> for Fingerprint {
+    fn from(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
 impl Fingerprint {
     /// Reads a fingerprint as `openssl x509 -fingerprint -sha256` and `sha256sum` write it.
     ///

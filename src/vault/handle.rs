@@ -49,6 +49,13 @@ impl SecretIssuer for Handle {
         self.shared.session.usable().await;
     }
 
+    fn unusable_because(&self) -> String {
+        match &*self.state().borrow() {
+            State::Starting(cause) | State::Unavailable(cause) => cause.to_string(),
+            State::Usable => String::new(),
+        }
+    }
+
     async fn wrap(&self, request: &SecretIdRequest) -> Result<WrappedSecretId, VaultTrouble> {
         wrap::wrap(&self.shared, request).await
     }

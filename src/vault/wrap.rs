@@ -132,10 +132,13 @@ async fn read(
         ));
     };
     check_wrapping(&info, path, shared.namespace.as_deref())?;
+    let creation_time = info.creation_time.parse();
+    let creation_time = creation_time
+        .map_err(|_| VaultTrouble::WrongAnswer("the wrapping token's creation_time is no RFC 3339 time".to_owned()))?;
     Ok(WrappedSecretId {
         token: info.token,
-        creation_time: info.creation_time,
-        ttl_seconds: info.ttl,
+        creation_time,
+        ttl_seconds: u32::try_from(info.ttl).unwrap_or(u32::MAX),
         accessors: Accessors {
             wrapping: info.accessor.into(),
             secret_id: info.wrapped_accessor.filter(|accessor| !accessor.is_empty()).map(Into::into),

@@ -1,0 +1,71 @@
+# The commands of this project. `make` alone lists them.
+#
+# What takes minutes and changes seldom (the control plane, Vault, command-line tools) is built once a machine, into
+# $(KV_CACHE): it survives `git clean` and serves every clone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+export KV_CACHE ?= $(HOME)/.cache/kubernetes-vault
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# ring compiles a little C for the static binaries.
+export CC_x86_64_unknown_linux_musl ?= musl-gcc
+
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+MUSL := x86_64-unknown-linux-musl
+export KV_INIT_BIN := $(TARGET)/$(MUSL)/init/kubernetes-vault-init
+export KV_SAMPLE_BIN := $(TARGET)/$(MUSL)/init/sample-app
+
+.PHONY: help
+help: ## lists the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.PHONY: demo
+demo: ready static ## shows the main job on a real control plane and a real Vault (ARGS=--exit ends by itself)
+	@cargo build --release --quiet -p kubernetes-vault -p kubernetes-vault-demo
+	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault $(TARGET)/release/demo $(ARGS)
+
+.PHONY: test
+test: ready check static ## everything that CI runs
+	@cargo test --workspace
+
+.PHONY: check
+check: ready ## format, lints, documentation, one TLS provider
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@scripts/one-tls-provider
+
+.PHONY: bench
+bench: ready static ## speed and memory on the testbed, as a table and target/bench.json
+	@cargo build --release --quiet -p kubernetes-vault
+	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault cargo bench --quiet --bench testbed -- $(ARGS)
+
+.PHONY: deny
+deny: ready ## licences, bans and sources of all dependencies
+	@scripts/tool cargo-deny 0.20.2
+	@$(KV_CACHE)/tools/bin/cargo-deny --offline check bans licenses sources
+
+.PHONY: fmt
+fmt: ## formats the code
+	@cargo fmt --all
+
+.PHONY: clean
+clean: ## removes what was built from this clone (the cache stays)
+	@cargo clean
+
+# What the targets above stand on.
+
+.PHONY: ready
+ready:
+	@scripts/prerequisites
+	@cargo build --quiet -p kubernetes-vault-testbed --bin testbed
+	@$(TARGET)/debug/testbed build
+
+.PHONY: static
+static:
+	@# One at a time: together they would be built with the union of their features.
+	@cargo build --quiet --profile init --target $(MUSL) -p kubernetes-vault-init
+	@cargo build --quiet --profile init --target $(MUSL) -p sample-app

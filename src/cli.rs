@@ -1,0 +1,165 @@
+//! The command line.
+//!
+//! Owns its grammar, the version line, and the old spelling with one dash. It reads no file and starts nothing.
+//! Exit code 2 belongs to its errors, as to those of the configuration.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
+
+use crate::config::{DEFAULT_PATH, Format, Level};
+
+/// The exit code for a mistake on the command line or in the configuration: trying again does not help.
+pub const EXIT_USAGE: u8 = 2;
+
+/// The options that the Go version's documents write with one dash.
+const OLD_STYLE: [&str; 3] = ["config", "log-level", "log-format"];
+
+/// Hands every pod that asks for it a single-use, response-wrapped AppRole secret_id from Vault.
+///
+/// Without a command, runs the controller.
+#[derive(Parser, Clone, PartialEq, Eq, Debug)]
+#[command(name = "kubernetes-vault", disable_help_subcommand = false)]
+pub struct Cli {
+    /// Path of the configuration file.
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_PATH)]
+    pub config: PathBuf,
+
+    /// What is logged at least; wins over log.level of the configuration [default: debug].
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = named(&Level::ALL))]
+    pub log_level: Option<Level>,
+
+    /// The form of a log line; wins over log.format of the configuration [default: text].
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = named(&Format::ALL))]
+    pub log_format: Option<Format>,
+
+    /// What to do instead of running the controller.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of running the controller.
+#[derive(Subcommand, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Print version, commit and build date.
+    Version,
+}
+
+impl Cli {
+    /// Reads the command line, the program's name first. An error knows its exit code and how to print itself
+    /// (`--help` is one, with exit code 0).
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(with_two_dashes(args))
+    }
+}
+
+/// The line that `version` prints.
+pub fn version_line() -> String {
+    format!(
+        "Kubernetes-Vault controller {} ({}) built on {}",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("KV_COMMIT").unwrap_or("dev"),
+        option_env!("KV_BUILD_DATE").unwrap_or("unknown"),
+    )
+}
+
+/// Values by name; clap lists the names when a value is none of them.
+fn named<T: Copy + Send + Sync + 'static>(all: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.iter().map(|&(name, _)| name)).try_map(|text| {
+        let found = all.iter().find(|&&(name, _)| name == text);
+        found.map(|&(_, value)| value).ok_or("unknown name")
+    })
+}
+
+/// `-config x` and `-config=x` become `--config x` and `--config=x`.
+fn with_two_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::new();
+    let mut is_value = false;
+    for arg in args {
+        let old = arg.to_str().filter(|_| !is_value).and_then(|text| text.strip_prefix('-')).and_then(|text| {
+            let name = text.split('=').next()?;
+            OLD_STYLE.contains(&name).then(|| OsString::from(format!("--{text}")))
+        });
+        let arg = old.unwrap_or(arg);
+        // What follows `--config` is a path, whatever it looks like.
+        is_value = !is_value
+            && arg.to_str().and_then(|text| text.strip_prefix("--")).is_some_and(|name| OLD_STYLE.contains(&name));
+        out.push(arg);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::read(std::iter::once("kubernetes-vault").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_argument_runs_with_defaults() {
+        let cli = read(&[]).unwrap();
+        assert_eq!(cli.config, PathBuf::from("kubernetes-vault.yml"));
+        assert_eq!((cli.log_level, cli.log_format, cli.command), (None, None, None));
+    }
+
+    #[test]
+    fn one_dash_and_two_mean_the_same() {
+        for args in [
+            ["--config", "/a.yml", "--log-level", "error"].as_slice(),
+            &["-config", "/a.yml", "-log-level", "error"],
+            &["--config=/a.yml", "--log-level=error"],
+            &["-config=/a.yml", "-log-level=error"],
+        ] {
+            let cli = read(args).unwrap();
+            assert_eq!(cli.config, PathBuf::from("/a.yml"), "{args:?}");
+            assert_eq!(cli.log_level, Some(Level::Error), "{args:?}");
+        }
+        assert_eq!(read(&["--config=-config"]).unwrap().config, PathBuf::from("-config"));
+        assert_eq!(read(&["-log-format=json"]).unwrap().log_format, Some(Format::Json));
+    }
+
+    #[test]
+    fn every_level_is_taken_and_a_bad_one_is_told_what_is() {
+        for (name, level) in Level::ALL {
+            assert_eq!(read(&["--log-level", name]).unwrap().log_level, Some(level));
+            assert_eq!(level.as_str(), name);
+        }
+        let error = read(&["--log-level", "loud"]).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE));
+        for (name, _) in Level::ALL {
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let error = read(&["--log-format", "xml"]).unwrap_err().to_string();
+        assert!(error.contains("text") && error.contains("json"), "{error}");
+    }
+
+    #[test]
+    fn usage_mistakes_exit_2_and_help_exits_0() {
+        for args in [["--nope"].as_slice(), &["nope"], &["--config"], &["-c", "x"]] {
+            assert_eq!(read(args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
+        }
+        assert_eq!(read(&["--help"]).unwrap_err().exit_code(), 0);
+    }
+
+    /// The Go version's line (vector "version"): `Kubernetes-Vault controller dev (739fb5a) built on 2026-11-23`.
+    #[test]
+    fn version() {
+        assert_eq!(read(&["version"]).unwrap().command, Some(Command::Version));
+        assert_eq!(read(&["-log-level=error", "version"]).unwrap().command, Some(Command::Version));
+        let line = version_line();
+        let rest = line.strip_prefix("Kubernetes-Vault controller ").unwrap();
+        let (version, rest) = rest.split_once(" (").unwrap();
+        let (commit, date) = rest.split_once(") built on ").unwrap();
+        assert!([version, commit, date].iter().all(|part| !part.is_empty() && !part.contains(' ')), "{line}");
+    }
+}

@@ -1,0 +1,143 @@
+//! The configuration file.
+//!
+//! Purpose: from YAML to typed values that the rest can rely on, with everything that is wrong reported at once.
+//! Owns every key, its default and its rules; one file a section. A configuration file of the Go version means here
+//! what it meant there.
+//!
+//! Must never: print a value of the file (a token may stand at any key by mistake), give a type that holds a secret
+//! a `Debug`, or open a file that this version does not use.
+
+mod error;
+mod expand;
+mod files;
+mod health;
+mod keys;
+mod kubernetes;
+mod lenient;
+mod listen;
+mod log;
+mod login;
+mod names;
+mod namespace;
+mod prometheus;
+mod rules;
+mod suggest;
+mod tree;
+mod ttl;
+mod vault;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+pub use self::error::{ConfigError, Problem, Warning};
+pub use self::health::Health;
+pub use self::kubernetes::Kubernetes;
+pub use self::listen::ListenAddr;
+pub use self::log::{Format, Level, Log, UnknownName};
+pub use self::login::{KubernetesAuth, Login};
+pub use self::namespace::WatchNamespace;
+pub use self::prometheus::{ClientCas, Prometheus, PrometheusTls, ServingCertificate};
+pub use self::ttl::WrappingTtl;
+pub use self::vault::{ClientCertificate, Vault, VaultAddr, VaultRoots, VaultTls};
+
+use self::error::Finding;
+use self::lenient::{Context, Section};
+
+/// Where the configuration is read from unless `--config` says otherwise: in the working directory.
+pub const DEFAULT_PATH: &str = "kubernetes-vault.yml";
+
+/// A configuration is written by hand; a file beyond this is not one (a wrong path, a device).
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Everything that can be configured, checked. No `Debug`: it may hold a token.
+#[derive(Clone)]
+pub struct Config {
+    /// `raftDir`: where Raft state lives. Default `/var/lib/kubernetes-vault/`.
+    pub raft_dir: PathBuf,
+    /// `vault`: how to reach Vault and what to ask of it.
+    pub vault: Vault,
+    /// `kubernetes`: what is watched.
+    pub kubernetes: Kubernetes,
+    /// `prometheus`: where metrics are served.
+    pub prometheus: Prometheus,
+    /// `health`: where liveness and readiness are served.
+    pub health: Health,
+    /// `log`: what is logged.
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads the file at `path`, with the environment of this process.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let bytes = read_file(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        let Ok(yaml) = std::str::from_utf8(&bytes) else {
+            return Err(invalid_file("is not UTF-8 text".to_owned(), None));
+        };
+        Self::parse(yaml, &|name: &str| std::env::var(name).ok())
+    }
+
+    /// Reads `yaml`; `env` gives the value of an environment variable. Files that the configuration names are
+    /// opened, to see that they can be read.
+    pub fn parse(yaml: &str, env: &impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
+        // The parser counts a byte order mark as a column, and then takes the second section for another document.
+        let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml);
+        let (root, more_documents) = tree::parse(yaml).map_err(|error| invalid_file(error.what, error.line))?;
+        let mut cx = Context::new(yaml, env);
+        if more_documents {
+            cx.warn(&lenient::Spot::absent(""), "has more than one YAML document; only the first is read");
+        }
+        keys::check(&root, &mut cx);
+        let config = read(&root, &mut cx);
+        match config {
+            Some(config) if cx.problems.is_empty() => Ok((config, cx.warnings)),
+            _ => Err(ConfigError::Invalid { problems: cx.problems, warnings: cx.warnings }),
+        }
+    }
+}
+
+/// `None` only together with a problem.
+fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
+    let root = Section::root(root, cx);
+    let raft_dir = root
+        .text("raftDir", cx)
+        .map_or_else(|| PathBuf::from("/var/lib/kubernetes-vault/"), |setting| PathBuf::from(setting.value));
+    let vault = vault::read(&root.section("vault", cx), cx);
+    let kubernetes = kubernetes::read(&root.section("kubernetes", cx), cx);
+    let prometheus_section = root.section("prometheus", cx);
+    let prometheus = prometheus::read(&prometheus_section, cx);
+    let health_section = root.section("health", cx);
+    let health = health::read(&health_section, cx);
+    if prometheus.address.collides(&health.address) {
+        let set = [&health_section, &prometheus_section].map(|section| section.spot("address"));
+        let spot = set.iter().find(|spot| spot.at.is_some()).unwrap_or(&set[0]);
+        cx.problem(
+            spot,
+            format!(
+                "makes prometheus.address ({}) and health.address ({}) collide: give them different ports",
+                prometheus.address, health.address
+            ),
+        );
+    }
+    let log = log::read(&root.section("log", cx), cx);
+    Some(Config { raft_dir, vault: vault?, kubernetes: kubernetes?, prometheus, health, log })
+}
+
+fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn invalid_file(text: String, line: Option<usize>) -> ConfigError {
+    let problem = Problem::new(Finding { key: String::new(), line, text });
+    ConfigError::Invalid { problems: vec![problem], warnings: Vec::new() }
+}

@@ -1,0 +1,217 @@
+//! What follows from what a worker reports: the second half of [`Service`].
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ports::{Incident, ReadError};
+use super::rows::Stage;
+use super::service::{Report, Service, look_again_after};
+use super::worker::{Attempted, Progress, Turn};
+use crate::domain::announcement::Announcement;
+use crate::domain::backoff::{ATTEMPT, DIAL};
+use crate::domain::delivery::VaultTrouble;
+use crate::domain::ids::{InstanceKey, PodUid};
+use crate::domain::pod::{Fate, Phase, Pod, fate};
+
+/// Dials in a row that fail before the pod's author is told: about 5 s. An init container needs a few
+/// milliseconds to listen, a network policy sometimes a second.
+const UNREACHED_TELL: u32 = 10;
+
+/// The ledger is full, or we may not lead any more: nothing is urgent then.
+const LEDGER_PAUSE: Duration = Duration::from_secs(2);
+
+impl Service {
+    pub(super) fn finish(&mut self, report: Report) {
+        match report {
+            Report::Attempted { uid, key, progress, attempted, addresses } => {
+                self.rows.release(&addresses);
+                self.attempted(&uid, &key, progress, attempted);
+            }
+            Report::Read { uid, found } => self.read(&uid, found),
+            Report::Alive { uid, key, answers } => self.alive(&uid, &key, answers),
+            Report::Recorded => {}
+        }
+    }
+
+    fn attempted(&mut self, uid: &PodUid, key: &InstanceKey, progress: Box<Progress>, attempted: Attempted) {
+        let now = Instant::now();
+        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
+        row.working = false;
+        let Some(instance) = row.instance.as_mut().filter(|instance| instance.key == *key) else { return };
+        let role = instance.role.clone();
+        let dial_failures = progress.dial_failures;
+        let attempt_failures = progress.attempt_failures;
+        instance.progress = Some(progress);
+        if attempted.issued && self.gates.succeeded(&role, now) {
+            self.wake_held_back(now);
+        }
+        let jitter = self.ctx.jitter();
+        let due = match attempted.turn {
+            Turn::Settled => Some(now + look_again_after(key.generation)),
+            Turn::Closed => None,
+            Turn::Unreached => {
+                self.gates.undecided(&role, now);
+                self.tell_unreached(uid, dial_failures, attempted.cause);
+                Some(now + DIAL.wait(dial_failures, jitter))
+            }
+            Turn::Again(at_least) => {
+                Some(now + ATTEMPT.wait(attempt_failures, jitter).max(at_least.unwrap_or_default()))
+            }
+            Turn::WrongPod => Some(now + ATTEMPT.wait(attempt_failures, jitter)),
+            Turn::Vault(ref trouble) => Some(self.vault_said(uid, trouble, now)),
+            Turn::LedgerFull => {
+                self.gates.undecided(&role, now);
+                self.ledger_full(uid);
+                Some(now + LEDGER_PAUSE)
+            }
+            Turn::NotLeading => {
+                self.gates.undecided(&role, now);
+                Some(now + LEDGER_PAUSE)
+            }
+        };
+        self.after(uid, &attempted.turn, due, now);
+    }
+
+    fn after(&mut self, uid: &PodUid, turn: &Turn, due: Option<Instant>, now: Instant) {
+        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
+        let left = row.left;
+        if let Some(instance) = row.instance.as_mut() {
+            match turn {
+                Turn::Settled => instance.stage = Stage::Settled(now),
+                Turn::Closed => instance.stage = Stage::Closed,
+                _ => {}
+            }
+            if matches!(turn, Turn::Settled | Turn::Closed) {
+                // Nothing of it is needed for an instance whose attempts are over; what is unknown still has its token.
+                instance.progress = instance.progress.take().filter(|progress| !progress.held.is_empty());
+            }
+        }
+        if let Some(due) = due {
+            self.queue.put(uid.clone(), due);
+        }
+        if matches!(turn, Turn::WrongPod) {
+            self.start_read(uid.clone());
+        }
+        if left { self.left(uid) } else { self.evaluate(uid) }
+    }
+
+    fn tell_unreached(&self, uid: &PodUid, failures: u32, cause: Option<String>) {
+        if failures.is_multiple_of(UNREACHED_TELL)
+            && let Some(row) = self.rows.by_uid.get(uid)
+        {
+            let cause = cause.unwrap_or_default();
+            tracing::warn!(pod = %row.pod.reference, cause, "the init container does not answer");
+            self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::Unreachable(cause));
+        }
+    }
+
+    /// Vault issued nothing: closes a gate, tells why, and says when to ask again.
+    fn vault_said(&mut self, uid: &PodUid, trouble: &VaultTrouble, now: Instant) -> Instant {
+        let jitter = self.ctx.jitter();
+        let Some(row) = self.rows.by_uid.get(uid) else { return now };
+        let reference = row.pod.reference.clone();
+        if !trouble.concerns_role_alone() {
+            self.vault_trouble = trouble.to_string();
+            self.held_back.insert(uid.clone());
+            self.ctx.ports.announcer.announce(&reference, Announcement::VaultUnavailable(trouble.to_string()));
+            return self.gates.vault_failed(now, trouble.retry_after(), jitter);
+        }
+        let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return now };
+        tracing::warn!(pod = %reference, %role, cause = %trouble, "Vault issues no secret_id for this role");
+        self.ctx.ports.announcer.announce(&reference, Announcement::RoleRefused(trouble.to_string()));
+        let (until, vault_was_closed) = self.gates.role_refused(&role, now, jitter);
+        if vault_was_closed {
+            self.wake_held_back(now);
+        }
+        until
+    }
+
+    /// A gate opened: whoever it kept waiting is due now.
+    pub(super) fn wake_held_back(&mut self, now: Instant) {
+        self.vault_trouble.clear();
+        for uid in self.held_back.drain() {
+            self.queue.put(uid, now);
+        }
+    }
+
+    fn ledger_full(&self, uid: &PodUid) {
+        self.ctx.ports.meter.happened(Incident::LedgerFull, 1);
+        if let Some(row) = self.rows.by_uid.get(uid) {
+            tracing::error!(pod = %row.pod.reference, "the ledger of deliveries is full: nothing is claimed");
+            self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::LedgerFull);
+        }
+    }
+
+    /// A pod was read by name: because it left with something unsettled, or because it said it is another one.
+    fn read(&mut self, uid: &PodUid, found: Result<Option<Pod>, ReadError>) {
+        let jitter = self.ctx.jitter();
+        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                row.read_failures += 1;
+                let wait = ATTEMPT.wait(row.read_failures, jitter);
+                tracing::debug!(pod = %row.pod.reference, %error, "reading the pod again");
+                if row.left {
+                    self.queue.put(uid.clone(), Instant::now() + wait);
+                }
+                return;
+            }
+        };
+        row.read_failures = 0;
+        if row.left {
+            self.settle_left(uid, found.as_ref());
+            return;
+        }
+        match found.filter(|pod| pod.reference.uid == *uid && pod.phase == Phase::Pending) {
+            Some(pod) => self.seen(pod),
+            None => self.left(uid),
+        }
+    }
+
+    /// Settles all starts of a pod that left, by what is now found under its name.
+    fn settle_left(&mut self, uid: &PodUid, found: Option<&Pod>) {
+        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
+        let reference = row.pod.reference.clone();
+        let fate_of = |key: &InstanceKey| fate(found, &reference, &key.container_id);
+        let mut ended = Vec::new();
+        if let Some(instance) = row.instance.take_if(|instance| fate_of(&instance.key) != Fate::Open) {
+            let held = instance.progress.map(|progress| progress.held).unwrap_or_default();
+            ended.push((instance.key, held));
+        }
+        for key in row.over.extract_if(.., |key| fate_of(key) != Fate::Open) {
+            ended.push((key, Vec::new()));
+        }
+        if row.instance.is_none() && row.over.is_empty() {
+            self.rows.by_uid.remove(uid);
+            self.held_back.remove(uid);
+        } else {
+            // It is still pending: the watch will show it again, or a later read will show its end.
+            self.queue.put(uid.clone(), Instant::now() + ATTEMPT.most);
+        }
+        for (key, held) in ended {
+            let fate = fate_of(&key);
+            self.record_end(key, fate, held);
+        }
+    }
+
+    /// An init container that should be done was dialled. One that answers is served again.
+    fn alive(&mut self, uid: &PodUid, key: &InstanceKey, answers: bool) {
+        let now = Instant::now();
+        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
+        let Some(instance) = row.instance.as_mut().filter(|instance| instance.key == *key) else { return };
+        if !answers {
+            self.queue.put(uid.clone(), now + look_again_after(key.generation));
+            return;
+        }
+        // What the generation before left unsettled is settled with the instance's end.
+        row.over.push(instance.key.clone());
+        instance.key.generation += 1;
+        instance.stage = Stage::Waiting;
+        tracing::warn!(pod = %row.pod.reference, generation = instance.key.generation, "the init container took a push but still waits; serving it again");
+        self.ctx.ports.meter.happened(Incident::Reopened, 1);
+        self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::Reopened);
+        self.queue.put(uid.clone(), now);
+    }
+}

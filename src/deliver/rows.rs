@@ -1,0 +1,227 @@
+//! The pods that are watched: what we know of each between two turns, and which address belongs to whom.
+//!
+//! Owns no task. Small on purpose: there is one row for each pod that is starting now.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::worker::Progress;
+use crate::domain::ids::{ContainerId, InstanceKey, PodUid, RoleName, Timestamp};
+use crate::domain::pod::{Pod, Refusal};
+
+/// Most pods watched at once: a full ledger's worth. Beyond it new pods wait until others have started.
+pub(super) const MAX_ROWS: usize = 65_536;
+
+/// One watched pod that carries our annotations, or one that an earlier leader left open.
+pub(super) struct Row {
+    /// As last seen. For a pod that only the ledger knows: its name, and nothing else.
+    pub(super) pod: Arc<Pod>,
+    /// It left the selection: running, deleted, or never seen by this leader.
+    pub(super) left: bool,
+    /// The complete list that it was last seen in.
+    pub(super) list: u64,
+    /// The start of its init container that is served now.
+    pub(super) instance: Option<Instance>,
+    /// Starts that are over and have something unsettled.
+    pub(super) over: Vec<InstanceKey>,
+    /// Starts of its init container in a row that ended without a delivery.
+    pub(super) crashes: u32,
+    /// The last refusal that was announced: the same one is not announced with each status change.
+    pub(super) refusal: Option<Refusal>,
+    /// A worker has its progress.
+    pub(super) working: bool,
+    /// Reads of this pod in a row that failed.
+    pub(super) read_failures: u32,
+}
+
+/// One start of an init container, while it is served.
+pub(super) struct Instance {
+    pub(super) key: InstanceKey,
+    pub(super) role: RoleName,
+    /// When this leader first saw it running.
+    pub(super) seen_at: Instant,
+    /// When the kubelet says that it was started.
+    pub(super) running_since: Option<Timestamp>,
+    pub(super) stage: Stage,
+    /// Boxed: most rows have none of it for most of their life.
+    pub(super) progress: Option<Box<Progress>>,
+    /// A claim was made for it: its end has to be settled.
+    pub(super) touched: bool,
+}
+
+/// How far an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for its (next) attempt.
+    Waiting,
+    /// It has what it may have; since when. Should it run on, it is served again.
+    Settled(Instant),
+    /// No further attempt.
+    Closed,
+}
+
+impl Row {
+    pub(super) fn new(pod: Arc<Pod>, list: u64) -> Self {
+        Self {
+            pod,
+            left: false,
+            list,
+            instance: None,
+            over: Vec::new(),
+            crashes: 0,
+            refusal: None,
+            working: false,
+            read_failures: 0,
+        }
+    }
+
+    /// Whether `id` is the start that is served now.
+    pub(super) fn serves(&self, id: &ContainerId) -> bool {
+        self.instance.as_ref().is_some_and(|instance| instance.key.container_id == *id)
+    }
+}
+
+/// All rows, and the addresses of all pods that are starting, ours or not.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub(super) by_uid: HashMap<PodUid, Row>,
+    /// Pods that carry no annotation of ours: they count only because an address may be theirs by now.
+    strangers: HashMap<PodUid, (Box<[IpAddr]>, u64)>,
+    /// Who shows an address: live pods without hostNetwork.
+    shown: HashMap<IpAddr, Vec<PodUid>>,
+    /// Addresses that a worker is talking to.
+    busy: HashSet<IpAddr>,
+}
+
+/// Why a pod cannot be dialled now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conflict {
+    /// Another live pod shows that address too.
+    Shared(IpAddr),
+    /// Another pod on that address is being served.
+    Busy,
+}
+
+impl Rows {
+    /// Notes the addresses that `pod` shows now.
+    pub(super) fn show(&mut self, pod: &Pod, list: u64) {
+        let uid = &pod.reference.uid;
+        let before = self.addresses_of(uid);
+        let now: &[IpAddr] = if pod.host_network || pod.deleting { &[] } else { &pod.ips };
+        for gone in before.iter().filter(|ip| !now.contains(ip)) {
+            self.hide(*gone, uid);
+        }
+        for new in now.iter().filter(|ip| !before.contains(ip)) {
+            self.shown.entry(*new).or_default().push(uid.clone());
+        }
+        if pod.wish.is_none() {
+            self.strangers.insert(uid.clone(), (now.into(), list));
+        }
+    }
+
+    /// Forgets the addresses of a pod that left.
+    pub(super) fn forget(&mut self, uid: &PodUid) {
+        for ip in self.addresses_of(uid) {
+            self.hide(ip, uid);
+        }
+        self.strangers.remove(uid);
+    }
+
+    /// The pods, ours or not, that were not seen in the complete list `list`.
+    pub(super) fn missing_from(&self, list: u64) -> Vec<PodUid> {
+        let ours = self.by_uid.iter().filter(|(_, row)| !row.left && row.list != list).map(|(uid, _)| uid);
+        let strangers = self.strangers.iter().filter(|(_, (_, seen))| *seen != list).map(|(uid, _)| uid);
+        ours.chain(strangers).cloned().collect()
+    }
+
+    /// Takes the addresses of `pod` for a worker.
+    pub(super) fn occupy(&mut self, pod: &Pod) -> Result<(), Conflict> {
+        let uid = &pod.reference.uid;
+        if !pod.host_network {
+            let shared = |ip: &&IpAddr| self.shown.get(ip).is_some_and(|pods| pods.iter().any(|other| other != uid));
+            if let Some(ip) = pod.ips.iter().find(shared) {
+                return Err(Conflict::Shared(*ip));
+            }
+        }
+        if pod.ips.iter().any(|ip| self.busy.contains(ip)) {
+            return Err(Conflict::Busy);
+        }
+        self.busy.extend(&pod.ips);
+        Ok(())
+    }
+
+    /// Gives back what [`Rows::occupy`] took.
+    pub(super) fn release(&mut self, addresses: &[IpAddr]) {
+        for ip in addresses {
+            self.busy.remove(ip);
+        }
+    }
+
+    fn addresses_of(&self, uid: &PodUid) -> Vec<IpAddr> {
+        if let Some((addresses, _)) = self.strangers.get(uid) {
+            return addresses.to_vec();
+        }
+        let Some(row) = self.by_uid.get(uid) else { return Vec::new() };
+        row.pod.ips.iter().copied().filter(|ip| self.shown.get(ip).is_some_and(|pods| pods.contains(uid))).collect()
+    }
+
+    fn hide(&mut self, ip: IpAddr, uid: &PodUid) {
+        if let Some(pods) = self.shown.get_mut(&ip) {
+            pods.retain(|other| other != uid);
+            if pods.is_empty() {
+                self.shown.remove(&ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::fixtures::pod;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    // Bad-input table: an IP that went to another pod.
+    #[test]
+    fn an_address_that_two_live_pods_show_is_not_dialled_until_one_goes() {
+        let mut rows = Rows::default();
+        let (ours, mut other) = (pod("a", "10.0.0.9"), pod("b", "10.0.0.9"));
+        other.wish = None;
+        rows.by_uid.insert(ours.reference.uid.clone(), Row::new(Arc::new(ours.clone()), 1));
+        rows.show(&ours, 1);
+        rows.show(&other, 1);
+        assert_eq!(rows.occupy(&ours), Err(Conflict::Shared(ip("10.0.0.9"))));
+        rows.forget(&other.reference.uid);
+        assert_eq!(rows.occupy(&ours), Ok(()));
+        assert_eq!(rows.occupy(&ours), Err(Conflict::Busy));
+        rows.release(&ours.ips);
+        assert_eq!(rows.occupy(&ours), Ok(()));
+    }
+
+    #[test]
+    fn a_pod_that_is_being_deleted_shows_no_address() {
+        let mut rows = Rows::default();
+        let (ours, mut other) = (pod("a", "10.0.0.9"), pod("b", "10.0.0.9"));
+        other.deleting = true;
+        rows.show(&other, 1);
+        assert_eq!(rows.occupy(&ours), Ok(()));
+    }
+
+    #[test]
+    fn a_pod_that_a_complete_list_lacks_is_missing() {
+        let mut rows = Rows::default();
+        let ours = pod("a", "10.0.0.1");
+        let mut stranger = pod("b", "10.0.0.2");
+        stranger.wish = None;
+        rows.by_uid.insert(ours.reference.uid.clone(), Row::new(Arc::new(ours.clone()), 1));
+        rows.show(&stranger, 1);
+        assert!(rows.missing_from(1).is_empty());
+        assert_eq!(rows.missing_from(2).len(), 2);
+    }
+}

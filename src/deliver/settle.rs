@@ -1,0 +1,132 @@
+//! Settling: records what became of attempts, and neutralises what was refused.
+//!
+//! Must never neutralise an attempt whose fate is unknown.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::context::Context;
+use super::ports::{Incident, PushRequest};
+use super::worker::{Job, Progress, Turn};
+use crate::domain::announcement::Announcement;
+use crate::domain::delivery::{Answer, Meaning, Settlement, settle_by_answer, settle_by_fate};
+use crate::domain::ids::{AttemptId, InstanceKey};
+use crate::domain::ledger::{Command, Entry, Outcome};
+use crate::domain::pod::Fate;
+
+/// A wrapping token that was sent without a complete answer. Should its attempt turn out to have been refused, it
+/// is the only way to neutralise its `secret_id` under a policy that does not let us destroy by accessor.
+pub(super) struct Held {
+    attempt: AttemptId,
+    token: SecretString,
+}
+
+/// Records what `answer` to `request` settles, tells whom it concerns, and says what follows.
+pub(super) async fn by_answer(
+    ctx: &Context,
+    job: &Job,
+    progress: &mut Progress,
+    request: PushRequest,
+    answer: &Answer,
+) -> Turn {
+    let meter = &ctx.ports.meter;
+    meter.pushed(&job.role, answer);
+    let attempt = request.attempt;
+    progress.held.push(Held { attempt: attempt.clone(), token: request.secret.token });
+    if let Some(entry) = ctx.ports.ledger.read(&job.key) {
+        let settlement = settle_by_answer(&entry, &attempt, answer);
+        apply(ctx, &job.key, &entry, settlement, &mut progress.held).await;
+    }
+    let waited = job.waited + job.made_at.elapsed();
+    match answer.meaning() {
+        Meaning::Accepted => meter.delivered(waited),
+        Meaning::TokenRefused { used: true } => meter.happened(Incident::TokenUsedByAnother, 1),
+        _ => {}
+    }
+    log(job, &attempt, answer, waited);
+    if let Some(announcement) = announcement(&attempt, answer, waited) {
+        ctx.ports.announcer.announce(&job.pod, announcement);
+    }
+    match answer.meaning() {
+        Meaning::Accepted | Meaning::DoneEarlier => Turn::Settled,
+        Meaning::Final => Turn::Closed,
+        Meaning::WrongPod => Turn::WrongPod,
+        Meaning::Unable { retry_after } => Turn::Again(retry_after),
+        Meaning::Busy | Meaning::TokenRefused { .. } | Meaning::Unknown => Turn::Again(None),
+    }
+}
+
+fn log(job: &Job, attempt: &AttemptId, answer: &Answer, waited: Duration) {
+    let (pod, uid, role) = (&job.pod, &job.pod.uid, &job.role);
+    let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    match answer.meaning() {
+        Meaning::Accepted => {
+            tracing::info!(%pod, %uid, %role, %attempt, duration_ms, "delivered");
+        }
+        Meaning::TokenRefused { used: true } => {
+            tracing::error!(%pod, %uid, %role, %attempt,
+                "SECURITY: the wrapping token was used before the init container could: somebody else may have its secret_id");
+        }
+        _ => tracing::warn!(%pod, %uid, %role, %attempt, duration_ms, "not delivered: {}", answer.describe()),
+    }
+}
+
+fn announcement(attempt: &AttemptId, answer: &Answer, waited: Duration) -> Option<Announcement> {
+    Some(match answer.meaning() {
+        Meaning::Accepted => Announcement::Delivered { attempt: attempt.clone(), after: waited },
+        Meaning::DoneEarlier => Announcement::DeliveredEarlier,
+        Meaning::TokenRefused { used: true } => Announcement::TokenUsedByAnother(attempt.clone()),
+        Meaning::Final => Announcement::PushRefused(answer.describe()),
+        Meaning::WrongPod => return None,
+        _ => Announcement::Retrying(answer.describe()),
+    })
+}
+
+/// Records what the end of an instance settles. Returns false while it may still run, or where the ledger does
+/// not know it.
+pub(super) async fn by_fate(ctx: &Context, key: &InstanceKey, fate: &Fate, held: &mut Vec<Held>) -> bool {
+    let Some(entry) = ctx.ports.ledger.read(key) else { return false };
+    let named = match fate {
+        Fate::Exited { message: Some(message), .. } => named_in(message),
+        _ => None,
+    };
+    let Some(settlement) = settle_by_fate(&entry, fate, named.as_ref()) else { return false };
+    if entry.closed.is_some() && settlement.verdicts.is_empty() {
+        return true;
+    }
+    tracing::debug!(pod = %entry.pod, ?fate, attempts = settlement.verdicts.len(), "the init container's end settles its attempts");
+    apply(ctx, key, &entry, settlement, held).await;
+    true
+}
+
+/// The attempt that a termination message names.
+fn named_in(message: &str) -> Option<AttemptId> {
+    wire::parse_attempt(message).map(AttemptId::from)
+}
+
+async fn apply(ctx: &Context, key: &InstanceKey, entry: &Entry, settlement: Settlement, held: &mut Vec<Held>) {
+    let outcome = Outcome {
+        key: key.clone(),
+        verdicts: settlement.verdicts.clone(),
+        close: settlement.close,
+        at: ctx.ports.clock.now(),
+    };
+    // A fact: should the ledger not take it now, the instance settles it once more for the next leader.
+    if let Err(error) = ctx.ports.ledger.propose(Command::Outcome(outcome)).await {
+        tracing::warn!(pod = %entry.pod, %error, "could not record an outcome");
+    }
+    for attempt in settlement.refused() {
+        let token = held.iter().position(|h| h.attempt == *attempt).map(|at| held.swap_remove(at).token);
+        let accessors = entry.attempt(attempt).and_then(|a| a.accessors.clone()).unwrap_or_default();
+        let how = ctx.ports.issuer.neutralise(&entry.role, &accessors, token).await;
+        ctx.ports.meter.neutralised(how);
+    }
+    if settlement.kept() > 0 {
+        let kept = u64::try_from(settlement.kept()).unwrap_or(u64::MAX);
+        ctx.ports.meter.happened(Incident::FateUnknown, kept);
+    }
+    held.retain(|h| {
+        !settlement.verdicts.iter().any(|(id, v)| *id == h.attempt && *v != crate::domain::ledger::Verdict::Unknown)
+    });
+}

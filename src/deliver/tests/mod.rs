@@ -1,0 +1,6 @@
+//! The workflow against a scripted world, in simulated time: what is promised for each answer, each failure, each end.
+
+mod attempts;
+mod ends;
+mod troubles;
+mod world;
