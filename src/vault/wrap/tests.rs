@@ -38,7 +38,7 @@ async fn a_secret_id_is_asked_for_with_ttl_as_written_and_metadata() {
     let rig = rig(on_wrap(wrapped("auth/approle/role/web/secret-id"))).await;
     let got = rig.handle.wrap(&mk_request("web")).await.ok().unwrap();
     assert_eq!(got.token.expose_secret(), "hvs.wrapping-canary");
-    assert_eq!((got.ttl_seconds, got.creation_time.as_str()), (60, "2026-11-23T16:03:05.824878234Z"));
+    assert_eq!((got.ttl_seconds, got.creation_time.to_string().as_str()), (60, "2026-11-23T16:03:05.824878234Z"));
     assert_eq!(got.accessors, Accessors { wrapping: "acc-w".into(), secret_id: Some("acc-s".into()) });
     let seen = rig.fake.seen().pop().unwrap();
     assert_eq!(seen.header("x-vault-wrap-ttl"), Some("60"));
