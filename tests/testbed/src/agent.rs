@@ -58,6 +58,7 @@ pub(crate) struct AgentOptions {
     pub(crate) directory: PathBuf,
     pub(crate) api_server: (Ipv4Addr, u16),
     pub(crate) restart_base: Duration,
+    pub(crate) ipv6: bool,
     pub(crate) names: Vec<(String, String)>,
 }
 

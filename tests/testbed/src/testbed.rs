@@ -25,6 +25,7 @@ pub struct Builder {
     nodes: u8,
     control_plane: ControlPlaneOptions,
     restart_base: Duration,
+    ipv6: bool,
     names: Vec<(String, String)>,
     errors: Vec<anyhow::Error>,
 }
@@ -46,6 +47,7 @@ impl Default for Builder {
             nodes: 1,
             control_plane: ControlPlaneOptions::default(),
             restart_base: KUBELET_RESTART_BASE,
+            ipv6: false,
             names: Vec::new(),
             errors: Vec::new(),
         }
@@ -95,6 +97,13 @@ impl Builder {
         self
     }
 
+    /// Gives each pod an IPv6 address, too. The servers stay on IPv4.
+    #[must_use]
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
     /// A name that every pod finds in its hosts file.
     #[must_use]
     pub fn host(mut self, ip: Ipv4Addr, name: &str) -> Self {
@@ -113,6 +122,9 @@ impl Builder {
         let (number, directory) = sandbox::claim_directory()?;
         let ip = network::server_ip(number);
         network::add_address(ip).await?;
+        if self.ipv6 {
+            network::add_ipv6().await?;
+        }
         let folder = |name: &str| -> Result<PathBuf> {
             let path = directory.join(name);
             fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -288,6 +300,7 @@ impl Testbed {
             directory,
             api_server: (self.control_plane.ip(), API_PORT),
             restart_base: builder.restart_base,
+            ipv6: builder.ipv6,
             names: builder.names.clone(),
         })
         .await?;

@@ -63,6 +63,7 @@ fn start() -> Result<(Runtime, Testbed)> {
         .build()?;
     let builder = Testbed::builder()
         .image("shell", Image::new("/bin/sh"))
+        .ipv6()
         .restart_base(Duration::from_millis(200))
         .control_plane(ControlPlaneOptions {
             audit: true,

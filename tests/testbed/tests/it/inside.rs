@@ -102,10 +102,23 @@ pub(super) async fn cut(bed: &Testbed) -> Result<()> {
         Ok(reaches().await?.then_some(()))
     })
     .await?;
-    network.drop_packets(Direction::In, Some(node.ip())).await?;
+    network
+        .drop_packets(Direction::In, Some(node.ip().into()))
+        .await?;
     ensure!(!reaches().await?, "answers are not dropped");
     network.let_packets_through().await?;
     ensure!(reaches().await?, "answers are still dropped");
+    // The pod has a second address, which the bridge reaches.
+    let ipv6 = TcpListener::bind((testbed::network::BRIDGE_IPV6, 0)).await?;
+    let port = ipv6.local_addr()?.port();
+    let url = format!("echo > /dev/tcp/{}/{port}", testbed::network::BRIDGE_IPV6);
+    let command = ["timeout", "5", "bash", "-c", &url];
+    let answer = node.exec("default", "network", "app", &command).await?;
+    ensure!(
+        answer.status.success(),
+        "{}",
+        String::from_utf8_lossy(&answer.stderr)
+    );
     // One process listens on all simulated addresses.
     let listener = TcpListener::bind(("0.0.0.0", 0)).await?;
     let port = listener.local_addr()?.port();

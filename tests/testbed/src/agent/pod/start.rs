@@ -26,7 +26,7 @@ impl Worker {
         std::fs::create_dir_all(&self.directory)
             .with_context(|| format!("cannot create {}", self.directory.display()))?;
         if self.network.is_none() && !self.host_network() {
-            self.network = Some(PodNetwork::create(self.wanted_ip()?).await?);
+            self.network = Some(PodNetwork::create(self.wanted_ip()?, self.context.ipv6).await?);
         }
         self.write_hosts()?;
         let (ips, host_ip) = (self.ip_texts(), self.context.node_ip.to_string());
@@ -55,7 +55,7 @@ impl Worker {
     /// The addresses that the pod has or is about to have.
     pub(super) fn ip_texts(&self) -> Vec<String> {
         match &self.network {
-            Some(network) => vec![network.ip.to_string()],
+            Some(network) => network.ips().iter().map(ToString::to_string).collect(),
             None => vec![self.context.node_ip.to_string()],
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::super::record::{Frame, pod_status};
 use super::Worker;
+use crate::network::PodNetwork;
 
 /// How long one write of a status may take before it is tried again.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
@@ -38,10 +39,7 @@ impl Worker {
                 Vec::new()
             };
         }
-        self.network
-            .iter()
-            .map(|network| IpAddr::V4(network.ip))
-            .collect()
+        self.network.iter().flat_map(PodNetwork::ips).collect()
     }
 
     pub(super) fn host_network(&self) -> bool {
