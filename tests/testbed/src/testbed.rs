@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use tokio::process::Command;
 
-use crate::agent::{AgentOptions, Image, Images, KUBELET_RESTART_BASE, NodeAgent, agent_of};
+use crate::agent::{
+    AgentOptions, Image, Images, KUBELET_RESTART_BASE, KUBELET_VOLUME_REFRESH, NodeAgent, agent_of,
+};
 use crate::control_plane::{API_PORT, ControlPlane, ControlPlaneOptions};
 use crate::network;
 use crate::sandbox;
@@ -26,6 +28,7 @@ pub struct Builder {
     control_plane: ControlPlaneOptions,
     restart_base: Duration,
     ipv6: bool,
+    volume_refresh: Duration,
     names: Vec<(String, String)>,
     errors: Vec<anyhow::Error>,
 }
@@ -48,6 +51,7 @@ impl Default for Builder {
             control_plane: ControlPlaneOptions::default(),
             restart_base: KUBELET_RESTART_BASE,
             ipv6: false,
+            volume_refresh: KUBELET_VOLUME_REFRESH,
             names: Vec::new(),
             errors: Vec::new(),
         }
@@ -94,6 +98,13 @@ impl Builder {
     #[must_use]
     pub fn restart_base(mut self, base: Duration) -> Self {
         self.restart_base = base;
+        self
+    }
+
+    /// How often volumes take over changed ConfigMaps and Secrets, once a minute unless set.
+    #[must_use]
+    pub fn volume_refresh(mut self, period: Duration) -> Self {
+        self.volume_refresh = period;
         self
     }
 
@@ -301,6 +312,7 @@ impl Testbed {
             api_server: (self.control_plane.ip(), API_PORT),
             restart_base: builder.restart_base,
             ipv6: builder.ipv6,
+            volume_refresh: builder.volume_refresh,
             names: builder.names.clone(),
         })
         .await?;

@@ -64,6 +64,7 @@ fn start() -> Result<(Runtime, Testbed)> {
     let builder = Testbed::builder()
         .image("shell", Image::new("/bin/sh"))
         .ipv6()
+        .volume_refresh(Duration::from_millis(500))
         .restart_base(Duration::from_millis(200))
         .control_plane(ControlPlaneOptions {
             audit: true,

@@ -6,7 +6,7 @@ use super::bed::Case;
 use super::{inside, order, servers};
 
 /// Each with the name under which it is chosen.
-pub(crate) const ALL: [(&str, Case); 15] = [
+pub(crate) const ALL: [(&str, Case); 18] = [
     ("statuses_come_in_the_kubelets_order", |bed| {
         order::statuses(bed).boxed_local()
     }),
@@ -43,6 +43,15 @@ pub(crate) const ALL: [(&str, Case); 15] = [
     }),
     ("services_have_names", |bed| {
         inside::names(bed).boxed_local()
+    }),
+    ("volumes_follow_their_config_map", |bed| {
+        inside::changed_volume(bed).boxed_local()
+    }),
+    ("host_network_is_the_node's", |bed| {
+        inside::host_network(bed).boxed_local()
+    }),
+    ("two_testbeds_run_side_by_side", |bed| {
+        servers::second_testbed(bed).boxed_local()
     }),
     ("the_api_server_can_be_restarted", |bed| {
         servers::api_server_restart(bed).boxed_local()

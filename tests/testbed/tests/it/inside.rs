@@ -194,3 +194,36 @@ pub(super) async fn names(bed: &Testbed) -> Result<()> {
     })
     .await
 }
+
+pub(super) async fn changed_volume(bed: &Testbed) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(bed.client(), "default");
+    let map = |value: &str| {
+        serde_json::from_value(json!({"metadata": {"name": "changing"}, "data": {"KEY": value}}))
+    };
+    maps.create(&PostParams::default(), &map("old")?).await?;
+    let mut app = shell(
+        "app",
+        "until grep -q new /changing/KEY; do sleep 0.05; done",
+    );
+    app["volumeMounts"] = json!([{"name": "changing", "mountPath": "/changing"}]);
+    let volumes = json!([{"name": "changing", "configMap": {"name": "changing"}}]);
+    let spec = json!({"restartPolicy": "Never", "containers": [app], "volumes": volumes});
+    create(bed, "changing", spec).await?;
+    wait_for_phase(bed, "changing", "Running").await?;
+    maps.replace("changing", &PostParams::default(), &map("new")?)
+        .await?;
+    wait_for_phase(bed, "changing", "Succeeded").await.map(drop)
+}
+
+pub(super) async fn host_network(bed: &Testbed) -> Result<()> {
+    let spec = json!({"hostNetwork": true, "restartPolicy": "Never",
+        "containers": [shell("app", "cat /sys/class/net/br0/operstate || ls /proc/sys/net/ipv4/conf")]});
+    create(bed, "hostnet", spec).await?;
+    let pod = wait_for_phase(bed, "hostnet", "Succeeded").await?;
+    ensure!(pod["status"]["podIP"] == pod["status"]["hostIP"], "{pod}");
+    ensure!(
+        bed.logs("default", "hostnet", "app")?.contains("br0"),
+        "not in the node's network"
+    );
+    Ok(())
+}

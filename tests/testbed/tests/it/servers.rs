@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 use testbed::fake_pods::{self, FakePod};
-use testbed::{Testbed, poll_until};
+use testbed::{Image, Testbed, poll_until};
 
 use super::bed::{LIMIT, create, shell, wait_for_phase};
 use super::order::summary;
@@ -111,5 +111,29 @@ pub(super) async fn vault_sealed(bed: &Testbed) -> Result<()> {
     vault.unseal().await?;
     let secret = vault.read("secret/data/web/greeting").await?;
     ensure!(secret["data"]["data"]["message"] == "hello web", "{secret}");
+    Ok(())
+}
+
+/// In one process; several processes have networks of their own anyway.
+pub(super) async fn second_testbed(bed: &Testbed) -> Result<()> {
+    let image = Image::new("/bin/sh");
+    let second = Testbed::builder()
+        .without_vault()
+        .image("shell", image)
+        .start()
+        .await?;
+    create(
+        &second,
+        "there",
+        json!({"containers": [shell("app", "sleep 1000")]}),
+    )
+    .await?;
+    wait_for_phase(&second, "there", "Running").await?;
+    let here: Api<Pod> = Api::namespaced(bed.client(), "default");
+    ensure!(
+        here.get_opt("there").await?.is_none(),
+        "both are one cluster"
+    );
+    second.stop().await;
     Ok(())
 }

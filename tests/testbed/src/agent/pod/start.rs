@@ -39,7 +39,28 @@ impl Worker {
         for token in tokens {
             self.keep_fresh(token);
         }
+        self.keep_volumes(ips);
         Ok(())
+    }
+
+    /// Takes over changes of ConfigMaps and Secrets, as a kubelet does now and then.
+    fn keep_volumes(&mut self, ips: Vec<String>) {
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        let directory = self.directory.clone();
+        let host_ip = context.node_ip.to_string();
+        let task = tokio::spawn(async move {
+            loop {
+                sleep(context.volume_refresh).await;
+                let fields = Fields {
+                    pod: &pod,
+                    pod_ips: &ips,
+                    host_ip: &host_ip,
+                };
+                // What was deleted in the meantime stays as it was in the pod.
+                let _ = volumes::write(&context.client, &fields, &directory).await;
+            }
+        });
+        self.tasks.push(task.abort_handle());
     }
 
     fn wanted_ip(&self) -> Result<Ipv4Addr> {
