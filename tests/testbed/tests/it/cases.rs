@@ -6,7 +6,7 @@ use super::bed::Case;
 use super::{inside, order, servers};
 
 /// Each with the name under which it is chosen.
-pub(crate) const ALL: [(&str, Case); 18] = [
+pub(crate) const ALL: [(&str, Case); 19] = [
     ("statuses_come_in_the_kubelets_order", |bed| {
         order::statuses(bed).boxed_local()
     }),
@@ -52,6 +52,9 @@ pub(crate) const ALL: [(&str, Case); 18] = [
     }),
     ("two_testbeds_run_side_by_side", |bed| {
         servers::second_testbed(bed).boxed_local()
+    }),
+    ("a_pod_reaches_the_api_server", |bed| {
+        inside::api_server_from_a_pod(bed).boxed_local()
     }),
     ("the_api_server_can_be_restarted", |bed| {
         servers::api_server_restart(bed).boxed_local()

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use testbed::{Direction, Testbed, fake_pods, poll_until};
+use testbed::{Direction, Image, Testbed, fake_pods, poll_until};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::bed::{LIMIT, create, shell, wait_for, wait_for_phase};
@@ -224,6 +224,26 @@ pub(super) async fn host_network(bed: &Testbed) -> Result<()> {
     ensure!(
         bed.logs("default", "hostnet", "app")?.contains("br0"),
         "not in the node's network"
+    );
+    Ok(())
+}
+
+/// With nothing but what every pod gets: variables, token, authority and the network.
+pub(super) async fn api_server_from_a_pod(bed: &Testbed) -> Result<()> {
+    let kubectl = bed.control_plane().kubectl();
+    bed.nodes()[0].add_image("kubectl", Image::new(kubectl))?;
+    let app = json!({"name": "app", "image": "kubectl:1", "args": ["auth", "whoami"]});
+    create(
+        bed,
+        "client",
+        json!({"restartPolicy": "Never", "containers": [app]}),
+    )
+    .await?;
+    wait_for_phase(bed, "client", "Succeeded").await?;
+    let log = bed.logs("default", "client", "app")?;
+    ensure!(
+        log.contains("system:serviceaccount:default:default"),
+        "{log}"
     );
     Ok(())
 }
