@@ -11,21 +11,17 @@ use tokio::time::timeout;
 
 use super::bed::{LIMIT, create, pods, shell, wait_for, wait_for_phase};
 
-/// One line a change: kind, phase, has an address, the init container's state and restarts.
+/// What a watch that begins at `since` sees, up to the line that starts with `until`. One line a change: kind, phase, has an address, the init container's state and restarts.
 async fn trace(
     bed: &Testbed,
     name: &str,
-    pending_only: bool,
+    since: &str,
     until: &str,
 ) -> Result<Vec<(String, Value)>> {
-    let phase = if pending_only {
-        ",status.phase=Pending"
-    } else {
-        ""
-    };
-    let parameters = WatchParams::default().fields(&format!("metadata.name={name}{phase}"));
+    let parameters =
+        WatchParams::default().fields(&format!("metadata.name={name},status.phase=Pending"));
     let api = pods(bed);
-    let stream = api.watch(&parameters, "0").await?;
+    let stream = api.watch(&parameters, since).await?;
     pin_mut!(stream);
     let mut seen: Vec<(String, Value)> = Vec::new();
     loop {
@@ -74,6 +70,11 @@ pub(super) fn summary(kind: &str, status: &Value) -> String {
     )
 }
 
+/// From here on a watch misses nothing.
+fn version(pod: &Value) -> &str {
+    pod["metadata"]["resourceVersion"].as_str().unwrap_or("0")
+}
+
 pub(super) fn init(pod: &Value) -> &Value {
     &pod["status"]["initContainerStatuses"][0]
 }
@@ -81,7 +82,9 @@ pub(super) fn init(pod: &Value) -> &Value {
 pub(super) async fn statuses(bed: &Testbed) -> Result<()> {
     let spec = json!({"initContainers": [shell("init", "sleep 0.5; echo bye > /dev/termination-log")],
         "containers": [shell("app", "sleep 1000")]});
-    let (watched, created) = tokio::join!(trace(bed, "order", true, "DELETED"), async {
+    let list = pods(bed).list(&ListParams::default()).await?;
+    let since = list.metadata.resource_version.unwrap_or_default();
+    let (watched, created) = tokio::join!(trace(bed, "order", &since, "DELETED"), async {
         create(bed, "order", spec).await
     });
     created?;
@@ -125,7 +128,12 @@ pub(super) async fn killed_in_place(bed: &Testbed) -> Result<()> {
             .signal("default", "killed", "init", Signal::KILL)
     };
     let (watched, killed) = tokio::join!(
-        trace(bed, "killed", true, "MODIFIED Pending ip running 1"),
+        trace(
+            bed,
+            "killed",
+            version(&before),
+            "MODIFIED Pending ip running 1"
+        ),
         kill
     );
     killed?;
@@ -167,7 +175,8 @@ pub(super) async fn new_sandbox(bed: &Testbed) -> Result<()> {
     let node = bed.node_of("default", "sandbox")?;
     let restart = node.restart_sandbox("default", "sandbox", None);
     // The pod is Running at first, so the watch begins when it comes back to Pending.
-    let (watched, restarted) = tokio::join!(trace(bed, "sandbox", true, "DELETED"), restart);
+    let (watched, restarted) =
+        tokio::join!(trace(bed, "sandbox", version(&before), "DELETED"), restart);
     restarted?;
     let watched = watched?;
     ensure!(watched[0].0 == "ADDED Pending ip running 1", "{watched:#?}");
