@@ -46,6 +46,8 @@ use crate::network::PodNetwork;
 
 /// A kubelet waits ten seconds before the second restart, then twice as long each time.
 pub const KUBELET_RESTART_BASE: Duration = Duration::from_secs(10);
+/// A kubelet looks after changed ConfigMaps and Secrets about once a minute.
+pub(crate) const KUBELET_VOLUME_REFRESH: Duration = Duration::from_secs(60);
 /// A case asks one thing of a pod at a time.
 const COMMANDS: usize = 4;
 
@@ -58,6 +60,8 @@ pub(crate) struct AgentOptions {
     pub(crate) directory: PathBuf,
     pub(crate) api_server: (Ipv4Addr, u16),
     pub(crate) restart_base: Duration,
+    pub(crate) ipv6: bool,
+    pub(crate) volume_refresh: Duration,
     pub(crate) names: Vec<(String, String)>,
 }
 

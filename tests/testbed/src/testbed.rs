@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use tokio::process::Command;
 
-use crate::agent::{AgentOptions, Image, Images, KUBELET_RESTART_BASE, NodeAgent, agent_of};
+use crate::agent::{
+    AgentOptions, Image, Images, KUBELET_RESTART_BASE, KUBELET_VOLUME_REFRESH, NodeAgent, agent_of,
+};
 use crate::control_plane::{API_PORT, ControlPlane, ControlPlaneOptions};
 use crate::network;
 use crate::sandbox;
@@ -25,6 +27,8 @@ pub struct Builder {
     nodes: u8,
     control_plane: ControlPlaneOptions,
     restart_base: Duration,
+    ipv6: bool,
+    volume_refresh: Duration,
     names: Vec<(String, String)>,
     errors: Vec<anyhow::Error>,
 }
@@ -46,6 +50,8 @@ impl Default for Builder {
             nodes: 1,
             control_plane: ControlPlaneOptions::default(),
             restart_base: KUBELET_RESTART_BASE,
+            ipv6: false,
+            volume_refresh: KUBELET_VOLUME_REFRESH,
             names: Vec::new(),
             errors: Vec::new(),
         }
@@ -95,6 +101,20 @@ impl Builder {
         self
     }
 
+    /// How often volumes take over changed ConfigMaps and Secrets, once a minute unless set.
+    #[must_use]
+    pub fn volume_refresh(mut self, period: Duration) -> Self {
+        self.volume_refresh = period;
+        self
+    }
+
+    /// Gives each pod an IPv6 address, too. The servers stay on IPv4.
+    #[must_use]
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
     /// A name that every pod finds in its hosts file.
     #[must_use]
     pub fn host(mut self, ip: Ipv4Addr, name: &str) -> Self {
@@ -113,6 +133,9 @@ impl Builder {
         let (number, directory) = sandbox::claim_directory()?;
         let ip = network::server_ip(number);
         network::add_address(ip).await?;
+        if self.ipv6 {
+            network::add_ipv6().await?;
+        }
         let folder = |name: &str| -> Result<PathBuf> {
             let path = directory.join(name);
             fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -288,6 +311,8 @@ impl Testbed {
             directory,
             api_server: (self.control_plane.ip(), API_PORT),
             restart_base: builder.restart_base,
+            ipv6: builder.ipv6,
+            volume_refresh: builder.volume_refresh,
             names: builder.names.clone(),
         })
         .await?;

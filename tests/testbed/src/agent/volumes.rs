@@ -57,14 +57,45 @@ pub(crate) async fn prepare(
     fields: &Fields<'_>,
     directory: &Path,
 ) -> Result<Vec<TokenFile>> {
-    let mut tokens = Vec::new();
+    let tokens = token_files(fields.pod, directory)?;
+    for token in &tokens {
+        token.renew(client, fields.pod).await?;
+    }
+    write(client, fields, directory).await?;
+    Ok(tokens)
+}
+
+/// Writes everything but the tokens, (again) from what the API server has now.
+pub(crate) async fn write(client: &Client, fields: &Fields<'_>, directory: &Path) -> Result<()> {
     let spec = fields.pod.spec.as_ref().context("the pod has no spec")?;
     for volume in spec.volumes.iter().flatten() {
         let path = folder(directory, volume)?;
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        fill(client, fields, volume, &path, &mut tokens)
+        fill(client, fields, volume, &path)
             .await
             .with_context(|| format!("volume {}", volume.name))?;
+    }
+    Ok(())
+}
+
+fn token_files(pod: &Pod, directory: &Path) -> Result<Vec<TokenFile>> {
+    let mut tokens = Vec::new();
+    for volume in pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten())
+    {
+        let path = folder(directory, volume)?;
+        let Some(projected) = &volume.projected else {
+            continue;
+        };
+        let sources = projected.sources.iter().flatten();
+        let sources = sources.filter_map(|source| source.service_account_token.clone());
+        tokens.extend(sources.map(|source| TokenFile {
+            path: path.join(&source.path),
+            mode: projected.default_mode.unwrap_or(DEFAULT_MODE),
+            source,
+        }));
     }
     Ok(tokens)
 }
@@ -93,13 +124,7 @@ pub(crate) fn folder(directory: &Path, volume: &Volume) -> Result<PathBuf> {
         .join(&volume.name))
 }
 
-async fn fill(
-    client: &Client,
-    fields: &Fields<'_>,
-    volume: &Volume,
-    path: &Path,
-    tokens: &mut Vec<TokenFile>,
-) -> Result<()> {
+async fn fill(client: &Client, fields: &Fields<'_>, volume: &Volume, path: &Path) -> Result<()> {
     let namespace = fields
         .pod
         .metadata
@@ -136,7 +161,7 @@ async fn fill(
     if let Some(projected) = &volume.projected {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projected.sources.iter().flatten() {
-            project(client, fields, source, path, mode, tokens).await?;
+            project(client, fields, source, path, mode).await?;
         }
     }
     Ok(())
@@ -148,7 +173,6 @@ async fn project(
     source: &VolumeProjection,
     path: &Path,
     mode: i32,
-    tokens: &mut Vec<TokenFile>,
 ) -> Result<()> {
     let namespace = fields
         .pod
@@ -156,15 +180,6 @@ async fn project(
         .namespace
         .as_deref()
         .unwrap_or("default");
-    if let Some(source) = &source.service_account_token {
-        let token = TokenFile {
-            path: path.join(&source.path),
-            mode,
-            source: source.clone(),
-        };
-        token.renew(client, fields.pod).await?;
-        tokens.push(token);
-    }
     if let Some(source) = &source.config_map {
         let data = required(
             config_map(client, namespace, &source.name).await?,

@@ -87,8 +87,10 @@ impl Recipe {
             "testbed: building {}, once on this machine (about {} minutes on two cores)",
             self.name, self.minutes
         );
+        let prefix = format!(".build-{}-", self.name);
+        remove_leftovers(cache, &prefix);
         let work = tempfile::Builder::new()
-            .prefix(&format!(".build-{}-", self.name))
+            .prefix(&prefix)
             .tempdir_in(cache)
             .context("cannot create a folder for the build")?;
         let (sources, output) = (work.path().join("src"), work.path().join("out"));
@@ -202,6 +204,16 @@ fn built_before(cache: &Path, sources: &str) -> Option<PathBuf> {
             path.file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
         })
+}
+
+/// Folders of builds that were killed. We hold the lock, so nobody uses them.
+fn remove_leftovers(cache: &Path, prefix: &str) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            // One that cannot be removed takes space and does no other harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]

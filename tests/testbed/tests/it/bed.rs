@@ -63,6 +63,8 @@ fn start() -> Result<(Runtime, Testbed)> {
         .build()?;
     let builder = Testbed::builder()
         .image("shell", Image::new("/bin/sh"))
+        .ipv6()
+        .volume_refresh(Duration::from_millis(500))
         .restart_base(Duration::from_millis(200))
         .control_plane(ControlPlaneOptions {
             audit: true,

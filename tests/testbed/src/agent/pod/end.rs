@@ -184,7 +184,8 @@ impl Worker {
         if let Some(network) = self.network.take() {
             network.remove().await;
         }
-        self.network = Some(PodNetwork::create(ip.map_or_else(next_pod_ip, Ok)?).await?);
+        self.network =
+            Some(PodNetwork::create(ip.map_or_else(next_pod_ip, Ok)?, self.context.ipv6).await?);
         self.write_hosts()?;
         for record in &mut self.records {
             let waiting = State::Waiting {

@@ -26,7 +26,7 @@ impl Worker {
         std::fs::create_dir_all(&self.directory)
             .with_context(|| format!("cannot create {}", self.directory.display()))?;
         if self.network.is_none() && !self.host_network() {
-            self.network = Some(PodNetwork::create(self.wanted_ip()?).await?);
+            self.network = Some(PodNetwork::create(self.wanted_ip()?, self.context.ipv6).await?);
         }
         self.write_hosts()?;
         let (ips, host_ip) = (self.ip_texts(), self.context.node_ip.to_string());
@@ -39,7 +39,28 @@ impl Worker {
         for token in tokens {
             self.keep_fresh(token);
         }
+        self.keep_volumes(ips);
         Ok(())
+    }
+
+    /// Takes over changes of ConfigMaps and Secrets, as a kubelet does now and then.
+    fn keep_volumes(&mut self, ips: Vec<String>) {
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        let directory = self.directory.clone();
+        let host_ip = context.node_ip.to_string();
+        let task = tokio::spawn(async move {
+            loop {
+                sleep(context.volume_refresh).await;
+                let fields = Fields {
+                    pod: &pod,
+                    pod_ips: &ips,
+                    host_ip: &host_ip,
+                };
+                // What was deleted in the meantime stays as it was in the pod.
+                let _ = volumes::write(&context.client, &fields, &directory).await;
+            }
+        });
+        self.tasks.push(task.abort_handle());
     }
 
     fn wanted_ip(&self) -> Result<Ipv4Addr> {
@@ -55,7 +76,7 @@ impl Worker {
     /// The addresses that the pod has or is about to have.
     pub(super) fn ip_texts(&self) -> Vec<String> {
         match &self.network {
-            Some(network) => vec![network.ip.to_string()],
+            Some(network) => network.ips().iter().map(ToString::to_string).collect(),
             None => vec![self.context.node_ip.to_string()],
         }
     }
