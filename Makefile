@@ -66,4 +66,6 @@ ready:
 
 .PHONY: static
 static:
-	@cargo build --quiet --profile init --target $(MUSL) -p kubernetes-vault-init -p sample-app
+	@# One at a time: together they would be built with the union of their features.
+	@cargo build --quiet --profile init --target $(MUSL) -p kubernetes-vault-init
+	@cargo build --quiet --profile init --target $(MUSL) -p sample-app

@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::clock;
 use crate::exit::{Cause, Failure};
@@ -41,13 +42,15 @@ pub(crate) fn server(timeout: SignedDuration) -> Result<Arc<ServerConfig>, Failu
     let certificate = params(timeout, own_addresses())
         .self_signed(&key)
         .map_err(|e| failed("signature", &e))?;
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let signer = ring::sign::any_ecdsa_type(&der).map_err(|e| failed("key", &e))?;
+    let chain = vec![certificate.der().clone()];
+    let shown = SingleCertAndKey::from(CertifiedKey::new(chain, signer));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(crate::tls::provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| failed("versions", &e))?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .map_err(|e| failed("configuration", &e))?;
+        .with_cert_resolver(Arc::new(shown));
     // Each sender comes once or twice: nothing to resume, and no memory spent on it.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -41,6 +42,12 @@ fn main() -> ExitCode {
         println!("{}", version());
         return ExitCode::SUCCESS;
     }
+    // What is in memory must not end up in a file of the node when the process crashes. It may already be so set.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

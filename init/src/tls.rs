@@ -7,11 +7,31 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::SigningKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// The one TLS provider of this program, without what loads keys from outside: none ever comes from there.
+///
+/// Called from here alone, which lets the linker leave RSA's signing out.
+pub(crate) fn provider() -> CryptoProvider {
+    CryptoProvider {
+        key_provider: &NoKeys,
+        ..ring::default_provider()
+    }
+}
+
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("no keys from outside".to_owned()))
+    }
+}
 
 /// The certificates of a PEM bundle, at least one.
 pub(crate) fn roots_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
@@ -52,7 +72,7 @@ pub(crate) fn client(
             return Err("the CA bundle: none of its certificates can be used".to_owned());
         }
     }
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let chains =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()

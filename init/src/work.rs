@@ -271,7 +271,7 @@ impl Worker {
             Fault::Refused { .. } if !failed.lost => Stop::Token(
                 TokenFault::Refused,
                 format!(
-                    "{text}. Is VAULT_ROLE_ID of the role that pod.boostport.com/vault-approle names?"
+                    "{text}; perhaps VAULT_ROLE_ID is of another role than pod.boostport.com/vault-approle names"
                 ),
             ),
             fault => Stop::NotNow(text, fault.retry_after()),

@@ -206,8 +206,13 @@ fn failed(error: reqwest::Error) -> VaultTrouble {
     if error.is_timeout() {
         return VaultTrouble::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()));
     }
-    let causes = chain(&error);
-    let remedy = if causes.contains("UnknownIssuer") {
+    let causes = match error.source() {
+        // The outermost words only say that there was a request.
+        Some(cause) => chain(cause),
+        None => error.to_string(),
+    };
+    // A CA of the right name with another key is a bad signature.
+    let remedy = if causes.contains("UnknownIssuer") || causes.contains("BadSignature") {
         "; name the CA that issued Vault's certificate by vault.tls.caCert or vault.tls.vaultCABackends"
     } else if causes.contains("not valid for name") {
         "; if the certificate is the right one name what it is issued for by vault.tls.serverName"

@@ -288,3 +288,6 @@ impl<'a> Keeper<'a> {
         let _ = tokio::time::timeout(FAREWELL, futures::future::join_all(all)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,7 @@ impl Proxies {
     /// Reads the environment.
     pub(super) fn from_env() -> Self {
         let first = |names: [&str; 2]| {
-            let values = names.into_iter().filter_map(|name| std::env::var(name).ok());
-            values.filter(|value| !value.is_empty()).next()
+            names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
         };
         Self {
             http: first(["HTTP_PROXY", "http_proxy"]),

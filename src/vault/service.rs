@@ -125,3 +125,6 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ impl Session {
     pub(super) fn adopt(&self, token: &Token, ttl: Duration) {
         self.token.send_replace(Some(token.clone()));
         self.meter.token_ttl(Some(ttl.as_secs()));
-        self.become_state(State::Usable);
+        self.become_state(&State::Usable);
     }
 
     /// Its TTL was raised.
@@ -142,7 +142,7 @@ impl Session {
         });
         if dropped {
             self.meter.token_ttl(None);
-            self.become_state(State::Unavailable(cause.into()));
+            self.become_state(&State::Unavailable(cause.into()));
             self.lost.notify_one();
         }
     }
@@ -152,33 +152,33 @@ impl Session {
         if self.quiet.allows(trouble.label()) {
             tracing::warn!(cause = %trouble, "Vault is not usable yet; trying again");
         }
-        self.become_state(State::Starting(trouble.to_string().into()));
+        self.become_state(&State::Starting(trouble.to_string().into()));
     }
 
     /// What a request has shown of Vault as a whole.
     pub(super) fn served(&self, outcome: Result<(), &VaultTrouble>) {
         match outcome {
-            Ok(()) if self.is_unavailable() && self.token.borrow().is_some() => self.become_state(State::Usable),
+            Ok(()) if self.is_unavailable() && self.token.borrow().is_some() => self.become_state(&State::Usable),
             Err(trouble) if !trouble.concerns_role_alone() && self.token.borrow().is_some() => {
-                self.become_state(State::Unavailable(trouble.to_string().into()));
+                self.become_state(&State::Unavailable(trouble.to_string().into()));
             }
             _ => {}
         }
     }
 
-    fn become_state(&self, new: State) {
+    fn become_state(&self, new: &State) {
         let changed = self.state.send_if_modified(|state| {
-            let changed = *state != new;
+            let changed = *state != *new;
             if changed {
-                state.clone_from(&new);
+                state.clone_from(new);
             }
             changed
         });
         if !changed {
             return;
         }
-        self.meter.vault_state(&new);
-        match &new {
+        self.meter.vault_state(new);
+        match new {
             State::Usable if self.quiet.allows("usable") => tracing::info!("Vault is usable"),
             // By cause: one that goes on in other words is not another cause.
             State::Unavailable(cause) if self.quiet.allows(first_words(cause)) => {

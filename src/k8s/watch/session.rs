@@ -33,10 +33,12 @@ const STREAMING_LIMIT: Duration = Duration::from_secs(20);
 const STREAMING_TRIES: u32 = 3;
 /// A watch that lasted this long was a good one: the next starts at once.
 const STEADY: Duration = Duration::from_secs(10);
-/// Between tries. The first is short: an API server that restarts behind a load balancer is back at once.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(15) };
-/// The same where each watch brings news before it breaks: pods wait for them.
+/// Between tries. The last is short too: a try costs the API server little, and pods wait for its success.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(5) };
+/// The same where each watch brings news before it breaks.
 const RETRY_WITH_NEWS: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(1) };
+/// Between lists. A list costs the API server more than a watch; but the first after an outage is due at once.
+const RELIST: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(30) };
 /// Answers in a row that may mean that our place is bad, until it is given up for a new list.
 const PLACE_TRIES: u32 = 5;
 /// Undecodable pods that are remembered, so that each is logged once. 36 bytes each.
@@ -53,6 +55,8 @@ pub(super) struct Session {
     streaming: bool,
     broken_streaming: u32,
     failures: u32,
+    /// Lists that had to be begun anew, with no good watch in between.
+    relists: u32,
     /// A failure was told, and nothing was heard since.
     troubled: bool,
     bad_places: u32,
@@ -85,6 +89,7 @@ impl Session {
             streaming: true,
             broken_streaming: 0,
             failures: 0,
+            relists: 0,
             troubled: false,
             bad_places: 0,
             log: LogLimit::default(),
@@ -167,6 +172,17 @@ impl Session {
     fn complete(&mut self) {
         self.health.is_synced();
         self.ready.push_back(PodEvent::Synced);
+        self.works();
+    }
+
+    /// Only a word in an open watch, or a complete list, is a recovery: that a watch opens says little in a storm.
+    fn works(&mut self) {
+        if std::mem::take(&mut self.troubled) {
+            self.health.recovered();
+            if let Some(omitted) = self.log.admit("recovered") {
+                tracing::info!(omitted, "the watch of pods works again");
+            }
+        }
     }
 
     /// Takes in one line of a watch or of a streaming list.
@@ -197,12 +213,8 @@ impl Session {
             }
             other => self.place = other,
         }
-        if self.troubled && matches!(self.place, Place::Open { .. }) {
-            self.troubled = false;
-            self.health.recovered();
-            if let Some(omitted) = self.log.admit("recovered") {
-                tracing::info!(omitted, "the watch of pods works again");
-            }
+        if matches!(self.place, Place::Open { .. }) {
+            self.works();
         }
     }
 
@@ -244,7 +256,7 @@ impl Session {
             Place::Nowhere | Place::Paging { .. } => Place::Nowhere,
         };
         if steady {
-            self.failures = 0;
+            (self.failures, self.relists) = (0, 0);
         }
         if steady && matches!(trouble, Trouble::Ended) {
             tracing::debug!("the watch of pods ended after its time; going on from where it was");
@@ -259,20 +271,29 @@ impl Session {
             tracing::info!("streaming lists of the API server do not complete; pods are listed, then watched");
             self.streaming = false;
         }
-        self.leave_a_bad_place(trouble);
         self.failures = self.failures.saturating_add(1);
-        let schedule = if has_news && matches!(self.place, Place::At { .. }) { RETRY_WITH_NEWS } else { RETRY };
-        let wait = schedule.wait(self.failures, rand::random()).max(trouble.retry_after().unwrap_or_default());
+        let random = rand::random();
+        let wait = if self.leaves_a_bad_place(trouble) {
+            self.relists = self.relists.saturating_add(1);
+            RELIST.wait(self.relists, random)
+        } else if has_news && matches!(self.place, Place::At { .. }) {
+            RETRY_WITH_NEWS.wait(self.failures, random)
+        } else {
+            RETRY.wait(self.failures, random)
+        };
+        let wait = wait.max(trouble.retry_after().unwrap_or_default());
         self.tell(trouble, wait);
         wait
     }
 
-    fn leave_a_bad_place(&mut self, trouble: &Trouble) {
+    fn leaves_a_bad_place(&mut self, trouble: &Trouble) -> bool {
         self.bad_places = if trouble.may_be_the_place() { self.bad_places + 1 } else { self.bad_places };
-        if matches!(trouble, Trouble::Gone(_)) || self.bad_places >= PLACE_TRIES {
+        let bad = matches!(trouble, Trouble::Gone(_)) || self.bad_places >= PLACE_TRIES;
+        if bad {
             self.place = Place::Nowhere;
             self.bad_places = 0;
         }
+        bad
     }
 
     fn tell(&mut self, trouble: &Trouble, wait: Duration) {

@@ -93,7 +93,7 @@ async fn a_server_that_ends_each_watch_at_once_is_asked_ever_more_seldom() {
     let feed = feed(&api);
     hear(&feed, Duration::from_secs(600)).await;
     let asked = api.asked();
-    assert!((40..120).contains(&asked.len()), "{} requests in ten minutes", asked.len());
+    assert!((80..200).contains(&asked.len()), "{} requests in ten minutes", asked.len());
     assert!(asked.iter().all(|asked| !asked.is_list()), "the place is good: no list");
     assert!(feed.health().last_error().is_some());
 }
@@ -136,7 +136,7 @@ async fn a_place_that_is_gone_means_one_new_list_and_pods_that_left_meanwhile_ar
 async fn a_server_that_answers_410_for_ever_is_not_listed_in_a_loop() {
     let api = FakeApi::new([], Answer::Json(410, status(410, "Expired", "too old")));
     hear(&feed(&api), Duration::from_secs(600)).await;
-    assert!(api.asked().len() < 120, "{}", api.asked().len());
+    assert!(api.asked().len() < 60, "{}", api.asked().len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,13 +219,13 @@ async fn a_place_that_the_server_does_not_have_yet_is_given_up_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_names_what_is_missing_and_is_asked_again_every_quarter_minute_at_most() {
+async fn a_refusal_names_what_is_missing_and_is_asked_again_every_few_seconds() {
     let api = FakeApi::new([], Answer::Json(403, status(403, "Forbidden", "pods is forbidden")));
     let feed = feed(&api);
     assert!(hear(&feed, Duration::from_secs(600)).await.is_empty());
     assert!(!feed.health().fresh());
     assert!(feed.health().last_error().unwrap().contains("pods is forbidden"));
-    assert!((30..120).contains(&api.asked().len()), "{}", api.asked().len());
+    assert!((80..200).contains(&api.asked().len()), "{}", api.asked().len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,4 +264,16 @@ async fn a_read_that_fails_or_hangs_is_an_error_and_never_an_absent_pod() {
     assert!(feed.read("team-a", "one").await.unwrap_err().to_string().contains("10 s"));
     assert!(feed.read("team-a/../x", "one").await.is_err());
     assert_eq!(api.asked().len(), 2, "a namespace that is none is not asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_that_cost_the_place_the_list_is_due_at_once() {
+    let down = || Answer::Json(503, status(503, "ServiceUnavailable", "starting"));
+    let gone = Answer::Json(410, status(410, "Expired", "too old resource version"));
+    let script = [vec![synced_at("3")], (0..9).map(|_| down()).collect(), vec![gone, synced_at("9")]].concat();
+    let api = FakeApi::new(script, hang());
+    hear(&feed(&api), Duration::from_secs(60)).await;
+    let asked = api.asked();
+    assert!(asked[11].query.contains("sendInitialEvents"), "{asked:?}");
+    assert!(asked[11].at - asked[10].at <= Duration::from_millis(250));
 }

@@ -44,7 +44,9 @@ impl FakePod {
             ("pod.boostport.com/vault-init-container", "init"),
         ];
         Self {
-            annotations: annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            annotations: annotations
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
             ..Self::plain(namespace, name)
         }
     }
@@ -94,11 +96,18 @@ impl FakePod {
 /// Makes a namespace; that it exists is no error.
 pub async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let namespace =
-        Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+    let namespace = Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
     match namespaces.create(&PostParams::default(), &namespace).await {
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
-        answer => answer.map(drop).with_context(|| format!("cannot create namespace {name}")),
+        answer => answer
+            .map(drop)
+            .with_context(|| format!("cannot create namespace {name}")),
     }
 }
 
@@ -110,7 +119,13 @@ pub async fn create_pending(client: &Client, pod: &FakePod) -> Result<Pod> {
 }
 
 /// Patches the status: the init container runs, with this containerID, at this address.
-pub async fn set_init_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &str, restarts: u32) -> Result<()> {
+pub async fn set_init_running(
+    client: &Client,
+    pod: &FakePod,
+    ip: IpAddr,
+    id: &str,
+    restarts: u32,
+) -> Result<()> {
     let running = json!({"running": {"startedAt": now()}});
     let status = json!({
         "phase": "Pending", "podIP": ip, "podIPs": [{"ip": ip}], "startTime": now(),
@@ -121,7 +136,13 @@ pub async fn set_init_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &s
 }
 
 /// Patches the status: the init container has ended.
-pub async fn set_init_terminated(client: &Client, pod: &FakePod, id: &str, exit_code: i32, message: &str) -> Result<()> {
+pub async fn set_init_terminated(
+    client: &Client,
+    pod: &FakePod,
+    id: &str,
+    exit_code: i32,
+    message: &str,
+) -> Result<()> {
     let reason = if exit_code == 0 { "Completed" } else { "Error" };
     let terminated = json!({"terminated": {
         "exitCode": exit_code, "reason": reason, "message": message, "containerID": id,
@@ -137,7 +158,8 @@ pub async fn set_init_terminated(client: &Client, pod: &FakePod, id: &str, exit_
 
 /// Patches the status: the init container is done, the main container runs.
 pub async fn set_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &str) -> Result<()> {
-    let terminated = json!({"terminated": {"exitCode": 0, "reason": "Completed", "containerID": id}});
+    let terminated =
+        json!({"terminated": {"exitCode": 0, "reason": "Completed", "containerID": id}});
     let running = json!({"running": {"startedAt": now()}});
     let status = json!({
         "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
@@ -150,9 +172,14 @@ pub async fn set_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &str) -
 /// Deletes a pod at once.
 pub async fn delete(client: &Client, pod: &FakePod) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
-    match pods.delete(&pod.name, &DeleteParams::default().grace_period(0)).await {
+    match pods
+        .delete(&pod.name, &DeleteParams::default().grace_period(0))
+        .await
+    {
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
-        answer => answer.map(drop).with_context(|| format!("cannot delete {}/{}", pod.namespace, pod.name)),
+        answer => answer
+            .map(drop)
+            .with_context(|| format!("cannot delete {}/{}", pod.namespace, pod.name)),
     }
 }
 
@@ -162,7 +189,10 @@ where
     F: Fn(usize, &'a FakePod) -> Fut,
     Fut: Future<Output = Result<T>>,
 {
-    let actions = pods.iter().enumerate().map(|(index, pod)| action(index, pod));
+    let actions = pods
+        .iter()
+        .enumerate()
+        .map(|(index, pod)| action(index, pod));
     stream::iter(actions).buffered(PARALLEL).try_collect().await
 }
 

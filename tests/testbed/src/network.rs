@@ -112,7 +112,11 @@ impl PodNetwork {
     /// Makes namespace and link. The number in their names is never used twice.
     pub(crate) async fn create(ip: Ipv4Addr) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let number = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let number = format!(
+            "{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
         let network = Self {
             namespace: format!("pod{number}"),
             link: format!("{LINK_PREFIX}{number}"),
@@ -153,7 +157,7 @@ impl PodNetwork {
         run("ip", &["link", "set", &self.link, "down"]).await
     }
 
-    /// Puts the cable back.
+    /// Puts the cable back. The kernel may take up to a second to use it again.
     pub async fn mend(&self) -> Result<()> {
         run("ip", &["link", "set", &self.link, "up"]).await
     }
@@ -164,7 +168,9 @@ impl PodNetwork {
             Direction::In => ("input", "saddr"),
             Direction::Out => ("output", "daddr"),
         };
-        let matches = peer.map(|peer| format!("ip {side} {peer} ")).unwrap_or_default();
+        let matches = peer
+            .map(|peer| format!("ip {side} {peer} "))
+            .unwrap_or_default();
         let rules = format!(
             "add table inet cut\n\
              add chain inet cut {hook} {{ type filter hook {hook} priority 0; }}\n\
@@ -175,7 +181,11 @@ impl PodNetwork {
 
     /// Takes back every [`drop_packets`](Self::drop_packets).
     pub async fn let_packets_through(&self) -> Result<()> {
-        run_nft(Some(&self.namespace), "add table inet cut\ndelete table inet cut\n").await
+        run_nft(
+            Some(&self.namespace),
+            "add table inet cut\ndelete table inet cut\n",
+        )
+        .await
     }
 }
 
@@ -235,12 +245,21 @@ fn run_blocking(program: &str, arguments: &[&str]) -> Result<()> {
     check(program, arguments, "", &output)
 }
 
-fn check(program: &str, arguments: &[&str], input: &str, output: &std::process::Output) -> Result<()> {
+fn check(
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+    output: &std::process::Output,
+) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr);
-    bail!("{program} {} failed: {}\n{input}", arguments.join(" "), message.trim())
+    bail!(
+        "{program} {} failed: {}\n{input}",
+        arguments.join(" "),
+        message.trim()
+    )
 }
 
 fn missing(program: &str) -> String {

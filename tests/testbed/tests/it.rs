@@ -18,10 +18,14 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     // One cluster for all cases, started by the first of them.
     let bed = Arc::new(Bed::default());
-    let mut trials = vec![Trial::test("nothing_remains_after_sigkill", || to_failed(nothing_remains::after_sigkill()))];
+    let mut trials = Vec::new();
+    for (name, case) in nothing_remains::ALL {
+        trials.push(Trial::test(name, move || to_failed(case())));
+    }
     for (name, case) in cases::ALL {
         let bed = bed.clone();
-        trials.push(Trial::test(name, move || to_failed(bed.run(case))));
+        let alone = name == "the_api_server_can_be_restarted";
+        trials.push(Trial::test(name, move || to_failed(bed.run(case, alone))));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     bed.stop();

@@ -7,14 +7,18 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use super::env::lookup;
 use super::expand::expand;
@@ -28,6 +32,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 const MESSAGE_BYTES: usize = 4096;
 /// and this much where it falls back to the log.
 const FALLBACK_BYTES: usize = 2048;
+/// It takes milliseconds; a machine that starts hundreds of containers at once takes longer.
+const START_LIMIT: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the pod gives to each of its containers.
@@ -62,15 +68,25 @@ pub(crate) struct Files {
 pub(crate) fn new_id() -> Result<String> {
     let mut id = String::from("containerd://");
     for _ in 0..2 {
-        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").context("no random numbers")?;
+        let uuid =
+            fs::read_to_string("/proc/sys/kernel/random/uuid").context("no random numbers")?;
         id.extend(uuid.chars().filter(char::is_ascii_hexdigit));
     }
     Ok(id)
 }
 
-/// Starts a container for the `attempt`-th time.
-pub(crate) fn start(container: &Container, image: &Image, around: Surroundings<'_>, attempt: i32) -> Result<Running> {
-    let directory = around.directory.join("containers").join(&container.name).join(attempt.to_string());
+/// Starts a container for the `attempt`-th time; returns when its program runs, or has failed to.
+pub(crate) async fn start(
+    container: &Container,
+    image: &Image,
+    around: Surroundings<'_>,
+    attempt: i32,
+) -> Result<Running> {
+    let directory = around
+        .directory
+        .join("containers")
+        .join(&container.name)
+        .join(attempt.to_string());
     let root = directory.join("root");
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let files = Files {
@@ -82,28 +98,58 @@ pub(crate) fn start(container: &Container, image: &Image, around: Surroundings<'
     let launch = launch(container, image, around, &files, root);
     // A kubelet makes the folder of a subPath where the volume has none.
     for bind in launch.binds.iter().filter(|bind| !bind.source.exists()) {
-        fs::create_dir_all(&bind.source).with_context(|| format!("cannot create {}", bind.source.display()))?;
+        fs::create_dir_all(&bind.source)
+            .with_context(|| format!("cannot create {}", bind.source.display()))?;
     }
     let file = directory.join("launch.json");
     fs::write(&file, serde_json::to_vec(&launch)?)?;
     let log = File::create(&files.log)?;
     // Our own program, even where its file was replaced by a newer build in the meantime.
     let program = format!("/proc/{}/exe", std::process::id());
+    // The process holds the writing end as its stdin until it turns into the program.
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
     let child = Command::new("unshare")
-        .args(["--mount", "--uts", "--propagation", "private", "--", &program, CONTAINER_ARG])
+        .args([
+            "--mount",
+            "--uts",
+            "--propagation",
+            "private",
+            "--",
+            &program,
+            CONTAINER_ARG,
+        ])
         .arg(&file)
-        .stdin(Stdio::null())
+        .stdin(writer)
         .stdout(log.try_clone()?)
         .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .context("cannot start unshare")?;
-    let fall_back_to_logs = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
-    Ok(Running { child, started: Time(Timestamp::now()), files, fall_back_to_logs })
+    timeout(START_LIMIT, reader.read_to_end(&mut Vec::new()))
+        .await
+        .context("the container does not start")??;
+    let fall_back_to_logs =
+        container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+    Ok(Running {
+        child,
+        started: Time(Timestamp::now()),
+        files,
+        fall_back_to_logs,
+    })
 }
 
-fn launch(container: &Container, image: &Image, around: Surroundings<'_>, files: &Files, root: PathBuf) -> Launch {
-    let mut environment = vec![("PATH".to_owned(), PATH.to_owned()), ("HOSTNAME".to_owned(), around.hostname.to_owned())];
+fn launch(
+    container: &Container,
+    image: &Image,
+    around: Surroundings<'_>,
+    files: &Files,
+    root: PathBuf,
+) -> Launch {
+    let mut environment = vec![
+        ("PATH".to_owned(), PATH.to_owned()),
+        ("HOSTNAME".to_owned(), around.hostname.to_owned()),
+    ];
     environment.extend(image.environment.iter().cloned());
     environment.extend(around.variables);
     let expanded = |text: &String| expand(text, |name| lookup(&environment, name));
@@ -118,22 +164,36 @@ fn launch(container: &Container, image: &Image, around: Surroundings<'_>, files:
         None => {}
     }
     let mut words = words.into_iter();
-    let message_path = container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
+    let message_path = container
+        .termination_message_path
+        .as_deref()
+        .unwrap_or(TERMINATION_LOG);
     let mut binds = vec![
         bind(&image.program, &image.entry_point(), true),
         bind(&around.directory.join("etc-hosts"), "/etc/hosts", false),
         bind(&files.termination, message_path, false),
     ];
-    binds.extend(image.files.iter().map(|(source, target)| bind(source, target, true)));
+    binds.extend(
+        image
+            .files
+            .iter()
+            .map(|(source, target)| bind(source, target, true)),
+    );
     binds.extend(mounts(container, around.volumes));
-    let read_only_root = container.security_context.as_ref().and_then(|context| context.read_only_root_filesystem);
+    let read_only_root = container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.read_only_root_filesystem);
     Launch {
         hostname: around.hostname.to_owned(),
         network: around.network.map(str::to_owned),
         root,
         binds,
         read_only_root: read_only_root.unwrap_or(false),
-        directory: container.working_dir.clone().unwrap_or_else(|| "/".to_owned()),
+        directory: container
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| "/".to_owned()),
         program: words.next().unwrap_or_default(),
         arguments: words.collect(),
         environment,
@@ -142,7 +202,11 @@ fn launch(container: &Container, image: &Image, around: Surroundings<'_>, files:
 }
 
 fn bind(source: &Path, target: &str, read_only: bool) -> Bind {
-    Bind { source: source.to_owned(), target: target.to_owned(), read_only }
+    Bind {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only,
+    }
 }
 
 fn mounts(container: &Container, volumes: &[(String, PathBuf)]) -> Vec<Bind> {
@@ -152,8 +216,15 @@ fn mounts(container: &Container, volumes: &[(String, PathBuf)]) -> Vec<Bind> {
         .flatten()
         .filter_map(|mount| {
             let (_, folder) = volumes.iter().find(|(name, _)| *name == mount.name)?;
-            let source = mount.sub_path.as_ref().map_or(folder.clone(), |path| folder.join(path));
-            Some(bind(&source, &mount.mount_path, mount.read_only.unwrap_or(false)))
+            let source = mount
+                .sub_path
+                .as_ref()
+                .map_or(folder.clone(), |path| folder.join(path));
+            Some(bind(
+                &source,
+                &mount.mount_path,
+                mount.read_only.unwrap_or(false),
+            ))
         })
         .collect();
     // A mount inside another one must come after it.
@@ -189,7 +260,11 @@ impl Running {
             0 => "Completed",
             _ => "Error",
         };
-        let message = if start_error.is_empty() { self.message(code) } else { start_error };
+        let message = if start_error.is_empty() {
+            self.message(code)
+        } else {
+            start_error
+        };
         ContainerStateTerminated {
             container_id: Some(id),
             exit_code: code,
@@ -214,7 +289,9 @@ impl Running {
 
 /// A process that died of a signal has 128 and its number, as containerd reports it.
 fn exit_code(status: &ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| EXIT_START + status.signal().unwrap_or_default())
+    status
+        .code()
+        .unwrap_or_else(|| EXIT_START + status.signal().unwrap_or_default())
 }
 
 /// Signals a container's first process; none is there any more = done.
@@ -247,25 +324,44 @@ mod tests {
             volumes: &volumes,
             variables: vec![("B".into(), "2".into())],
         };
-        let files = Files { log: "/l".into(), termination: "/t".into(), error: "/e".into() };
+        let files = Files {
+            log: "/l".into(),
+            termination: "/t".into(),
+            error: "/e".into(),
+        };
         launch(&container, &image, around, &files, "/r".into())
     }
 
     #[test]
     fn command_and_arguments_follow_the_rules_of_images() {
         let plain = launched(json!({"name": "c"}));
-        assert_eq!((plain.program.as_str(), plain.arguments), ("/app", vec!["--cmd".to_owned()]));
+        assert_eq!(
+            (plain.program.as_str(), plain.arguments),
+            ("/app", vec!["--cmd".to_owned()])
+        );
         let args = launched(json!({"name": "c", "args": ["x$(B)"]}));
-        assert_eq!((args.program.as_str(), args.arguments), ("/app", vec!["x2".to_owned()]));
+        assert_eq!(
+            (args.program.as_str(), args.arguments),
+            ("/app", vec!["x2".to_owned()])
+        );
         let command = launched(json!({"name": "c", "command": ["/bin/sh", "$(A)"]}));
-        assert_eq!((command.program.as_str(), command.arguments), ("/bin/sh", vec!["image".to_owned()]));
+        assert_eq!(
+            (command.program.as_str(), command.arguments),
+            ("/bin/sh", vec!["image".to_owned()])
+        );
     }
 
     #[test]
     fn inner_mounts_come_after_outer_ones() {
         let launch = launched(json!({"name": "c", "volumeMounts": [
             {"name": "v", "mountPath": "/a/b", "subPath": "s"}, {"name": "v", "mountPath": "/a", "readOnly": true}]}));
-        let last: Vec<&str> = launch.binds.iter().rev().take(2).map(|bind| bind.target.as_str()).collect();
+        let last: Vec<&str> = launch
+            .binds
+            .iter()
+            .rev()
+            .take(2)
+            .map(|bind| bind.target.as_str())
+            .collect();
         assert_eq!(last, ["/a/b", "/a"]);
         assert_eq!(launch.binds.last().unwrap().source, Path::new("/k/v/s"));
     }

@@ -9,7 +9,7 @@ mod start;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodStatus};
@@ -43,8 +43,16 @@ const FOREVER: Duration = Duration::from_secs(86_400);
 /// What happens to a container, told to its pod's task.
 #[derive(Debug)]
 enum Message {
-    Ended { index: usize, start: i32, end: ContainerStateTerminated },
-    Probed { index: usize, start: i32, finding: Finding },
+    Ended {
+        index: usize,
+        start: i32,
+        end: ContainerStateTerminated,
+    },
+    Probed {
+        index: usize,
+        start: i32,
+        finding: Finding,
+    },
     /// The grace period of an unhealthy container is over.
     Overdue { index: usize, start: i32 },
 }
@@ -53,7 +61,10 @@ enum Message {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// All containers die, and the pod gets a new network, with this address if given.
-    NewSandbox { ip: Option<std::net::Ipv4Addr>, done: oneshot::Sender<anyhow::Result<()>> },
+    NewSandbox {
+        ip: Option<std::net::Ipv4Addr>,
+        done: oneshot::Sender<anyhow::Result<()>>,
+    },
 }
 
 /// A container that runs now.
@@ -101,13 +112,20 @@ impl Worker {
         let records: Vec<Record> = inits
             .iter()
             .map(|container| Record::new(&container.name, &image(container), kind(container), true))
-            .chain(spec.containers.iter().map(|c| Record::new(&c.name, &image(c), Kind::Main, has_init)))
+            .chain(
+                spec.containers
+                    .iter()
+                    .map(|c| Record::new(&c.name, &image(c), Kind::Main, has_init)),
+            )
             .collect();
         let (sender, receiver) = mpsc::channel(MESSAGES);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         Self {
             directory: context.directory.join("pods").join(&uid),
-            hostname: spec.hostname.or_else(|| pod.metadata.name.clone()).unwrap_or_default(),
+            hostname: spec
+                .hostname
+                .or_else(|| pod.metadata.name.clone())
+                .unwrap_or_default(),
             restart_policy: spec.restart_policy.unwrap_or_else(|| "Always".to_owned()),
             containers: inits.into_iter().chain(spec.containers).collect(),
             live: records.iter().map(|_| None).collect(),
@@ -129,15 +147,24 @@ impl Worker {
     }
 
     /// Runs until the pod is gone. `None` in `updates` means that the API server forgot it.
-    pub(crate) async fn run(mut self, mut updates: watch::Receiver<Option<Pod>>, mut commands: mpsc::Receiver<Command>) {
+    pub(crate) async fn run(
+        mut self,
+        mut updates: watch::Receiver<Option<Pod>>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
         self.refuse_unknown_fields().await;
+        self.mention_other_users();
         while !self.gone {
             if self.pod.metadata.deletion_timestamp.is_some() {
                 self.end(&mut updates).await;
                 break;
             }
             let written = self.publish().await;
-            let (changed, wake) = if self.failure.is_some() { (false, FOREVER) } else { self.advance().await };
+            let (changed, wake) = if self.failure.is_some() {
+                (false, FOREVER)
+            } else {
+                self.advance().await
+            };
             if changed {
                 continue;
             }
@@ -173,11 +200,39 @@ impl Worker {
         self.failure = Some(("UnsupportedByTestbed".to_owned(), message));
     }
 
+    /// One user id is mapped in a rootless namespace: every container is root, which is said once.
+    fn mention_other_users(&self) {
+        static SAID: Once = Once::new();
+        let of_pod = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.security_context.as_ref()?.run_as_user);
+        let of_containers = self
+            .containers
+            .iter()
+            .filter_map(|container| container.security_context.as_ref()?.run_as_user);
+        if of_pod
+            .into_iter()
+            .chain(of_containers)
+            .any(|user| user != 0)
+        {
+            SAID.call_once(|| eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped"));
+        }
+    }
+
     /// Says it in an Event, once.
     async fn complain(&mut self, reason: &str, message: &str) {
         if self.complaint != message {
             message.clone_into(&mut self.complaint);
-            events::warn(&self.context.client, &self.context.node, &self.pod, reason, message).await;
+            events::warn(
+                &self.context.client,
+                &self.context.node,
+                &self.pod,
+                reason,
+                message,
+            )
+            .await;
         }
     }
 
@@ -199,7 +254,9 @@ impl Worker {
                 Step::StopSidecars => return (false, self.stop_sidecars()),
             }
         }
-        let wake = plan.wake.map_or(FOREVER, |wake| wake.duration_since(now).unsigned_abs());
+        let wake = plan
+            .wake
+            .map_or(FOREVER, |wake| wake.duration_since(now).unsigned_abs());
         (!plan.steps.is_empty(), wake)
     }
 
@@ -215,19 +272,29 @@ impl Worker {
     async fn take_in(&mut self, message: Message) {
         match message {
             Message::Ended { index, start, end } => {
-                let current = self.live[index].as_ref().is_some_and(|live| live.start == start);
+                let current = self.live[index]
+                    .as_ref()
+                    .is_some_and(|live| live.start == start);
                 if let (true, Some(live)) = (current, self.live[index].take()) {
                     live.probes.inspect(AbortHandle::abort);
                     plan::ended(&mut self.records[index], end, self.context.restart_base);
                     self.context.note(&self.uid, |entry| {
-                        if let Some(container) = entry.containers.get_mut(&self.records[index].name) {
+                        if let Some(container) = entry.containers.get_mut(&self.records[index].name)
+                        {
                             container.pid = None;
                         }
                     });
                 }
             }
-            Message::Probed { index, start, finding } => {
-                if self.live[index].as_ref().is_some_and(|live| live.start == start) {
+            Message::Probed {
+                index,
+                start,
+                finding,
+            } => {
+                if self.live[index]
+                    .as_ref()
+                    .is_some_and(|live| live.start == start)
+                {
                     self.take_in_finding(index, finding).await;
                 }
             }
@@ -268,13 +335,24 @@ impl Worker {
     /// The pod's addresses once its network stands.
     fn ips(&self) -> Vec<IpAddr> {
         if self.host_network() {
-            return if self.prepared { vec![IpAddr::V4(self.context.node_ip)] } else { Vec::new() };
+            return if self.prepared {
+                vec![IpAddr::V4(self.context.node_ip)]
+            } else {
+                Vec::new()
+            };
         }
-        self.network.iter().map(|network| IpAddr::V4(network.ip)).collect()
+        self.network
+            .iter()
+            .map(|network| IpAddr::V4(network.ip))
+            .collect()
     }
 
     fn host_network(&self) -> bool {
-        self.pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+        self.pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.host_network)
+            .unwrap_or(false)
     }
 
     fn namespace(&self) -> String {
@@ -308,7 +386,8 @@ impl Worker {
                 true
             }
             Ok(Err(error)) => {
-                self.context.grumble(&format!("cannot write the status of {name}: {error}"));
+                self.context
+                    .grumble(&format!("cannot write the status of {name}: {error}"));
                 false
             }
             Err(_) => false,
@@ -318,8 +397,14 @@ impl Worker {
 
 fn back_off(record: &mut Record, pod: &Pod) {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let message = format!("back-off restarting failed container {} of pod {name}", record.name);
-    let waiting = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
+    let message = format!(
+        "back-off restarting failed container {} of pod {name}",
+        record.name
+    );
+    let waiting = State::Waiting {
+        reason: "CrashLoopBackOff".to_owned(),
+        message,
+    };
     if let State::Terminated(end) = std::mem::replace(&mut record.state, waiting) {
         record.last = Some(end);
     }

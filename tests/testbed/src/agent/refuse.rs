@@ -7,27 +7,75 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
 
 const POD: &[&str] = &[
-    "automountServiceAccountToken", "containers", "initContainers", "volumes", "restartPolicy", "nodeName",
-    "serviceAccount", "serviceAccountName", "terminationGracePeriodSeconds", "hostNetwork", "hostAliases",
-    "hostname", "subdomain",
+    "automountServiceAccountToken",
+    "containers",
+    "initContainers",
+    "volumes",
+    "restartPolicy",
+    "nodeName",
+    "serviceAccount",
+    "serviceAccountName",
+    "terminationGracePeriodSeconds",
+    "hostNetwork",
+    "hostAliases",
+    "hostname",
+    "subdomain",
     // What only the scheduler or admission looks at.
-    "affinity", "nodeSelector", "tolerations", "topologySpreadConstraints", "schedulerName", "priority",
-    "priorityClassName", "preemptionPolicy", "imagePullSecrets",
+    "affinity",
+    "nodeSelector",
+    "tolerations",
+    "topologySpreadConstraints",
+    "schedulerName",
+    "priority",
+    "priorityClassName",
+    "preemptionPolicy",
+    "imagePullSecrets",
     // One user id is mapped and nothing is confined: the agent says so once in its log.
     "securityContext",
     // There is no DNS: names come from the hosts file.
-    "dnsPolicy", "enableServiceLinks",
+    "dnsPolicy",
+    "enableServiceLinks",
 ];
 const CONTAINER: &[&str] = &[
-    "name", "image", "imagePullPolicy", "command", "args", "env", "envFrom", "workingDir", "volumeMounts", "ports",
-    "restartPolicy", "startupProbe", "livenessProbe", "readinessProbe", "terminationMessagePath",
-    "terminationMessagePolicy", "resources", "securityContext", "stdin", "tty",
+    "name",
+    "image",
+    "imagePullPolicy",
+    "command",
+    "args",
+    "env",
+    "envFrom",
+    "workingDir",
+    "volumeMounts",
+    "ports",
+    "restartPolicy",
+    "startupProbe",
+    "livenessProbe",
+    "readinessProbe",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "resources",
+    "securityContext",
+    "stdin",
+    "tty",
 ];
-const VOLUME: &[&str] = &["name", "emptyDir", "configMap", "secret", "projected", "downwardAPI"];
+const VOLUME: &[&str] = &[
+    "name",
+    "emptyDir",
+    "configMap",
+    "secret",
+    "projected",
+    "downwardAPI",
+];
 const MOUNT: &[&str] = &["name", "mountPath", "readOnly", "subPath"];
 const SOURCE: &[&str] = &["serviceAccountToken", "configMap", "secret", "downwardAPI"];
 const PROBE: &[&str] = &[
-    "httpGet", "tcpSocket", "exec", "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold",
+    "httpGet",
+    "tcpSocket",
+    "exec",
+    "initialDelaySeconds",
+    "periodSeconds",
+    "timeoutSeconds",
+    "successThreshold",
     "failureThreshold",
 ];
 
@@ -40,7 +88,12 @@ pub(crate) fn unsupported(pod: &Pod) -> Vec<String> {
         for (path, container) in items(&spec, "spec", kind) {
             check(container, &path, CONTAINER, &mut found);
             for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-                check(&container[probe], &format!("{path}.{probe}"), PROBE, &mut found);
+                check(
+                    &container[probe],
+                    &format!("{path}.{probe}"),
+                    PROBE,
+                    &mut found,
+                );
             }
             for (path, mount) in items(container, &path, "volumeMounts") {
                 check(mount, &path, MOUNT, &mut found);
@@ -54,7 +107,11 @@ pub(crate) fn unsupported(pod: &Pod) -> Vec<String> {
     }
     for (path, volume) in items(&spec, "spec", "volumes") {
         check(volume, &path, VOLUME, &mut found);
-        for (path, source) in items(&volume["projected"], &format!("{path}.projected"), "sources") {
+        for (path, source) in items(
+            &volume["projected"],
+            &format!("{path}.projected"),
+            "sources",
+        ) {
             check(source, &path, SOURCE, &mut found);
         }
     }
@@ -74,7 +131,10 @@ fn check(value: &Value, path: &str, known: &[&str], found: &mut Vec<String>) {
 
 fn items<'a>(value: &'a Value, path: &str, key: &str) -> Vec<(String, &'a Value)> {
     let list = value[key].as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().enumerate().map(|(index, item)| (format!("{path}.{key}[{index}]"), item)).collect()
+    list.iter()
+        .enumerate()
+        .map(|(index, item)| (format!("{path}.{key}[{index}]"), item))
+        .collect()
 }
 
 #[cfg(test)]
@@ -82,8 +142,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refused(spec: Value) -> Vec<String> {
-        unsupported(&serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap())
+    fn refused(spec: &Value) -> Vec<String> {
+        unsupported(
+            &serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap(),
+        )
     }
 
     #[test]
@@ -94,7 +156,7 @@ mod tests {
             "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}],
             "tolerations": [{"operator": "Exists"}],
         });
-        assert_eq!(refused(spec), Vec::<String>::new());
+        assert_eq!(refused(&spec), Vec::<String>::new());
     }
 
     #[test]
@@ -105,8 +167,13 @@ mod tests {
             "volumes": [{"name": "v", "hostPath": {"path": "/"}}],
         });
         assert_eq!(
-            refused(spec),
-            ["spec.hostPID", "spec.containers[0].lifecycle", "spec.containers[0].livenessProbe.grpc", "spec.volumes[0].hostPath"]
+            refused(&spec),
+            [
+                "spec.hostPID",
+                "spec.containers[0].lifecycle",
+                "spec.containers[0].livenessProbe.grpc",
+                "spec.volumes[0].hostPath"
+            ]
         );
     }
 }

@@ -62,15 +62,22 @@ impl Recipe {
         [self.go_mod, self.go_sum, self.main_go, self.ldflags]
             .iter()
             .flat_map(|text| text.bytes().chain([0]))
-            .fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+            .fold(OFFSET, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+            })
     }
 
     fn lock(&self, cache: &Path) -> Result<File> {
         let path = cache.join(format!(".{}.lock", self.name));
-        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         if file.try_lock().is_err() {
-            eprintln!("testbed: another process builds {}; waiting for it", self.name);
-            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+            eprintln!(
+                "testbed: another process builds {}; waiting for it",
+                self.name
+            );
+            file.lock()
+                .with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Ok(file)
     }
@@ -87,7 +94,11 @@ impl Recipe {
         let (sources, output) = (work.path().join("src"), work.path().join("out"));
         fs::create_dir(&sources)?;
         fs::create_dir(&output)?;
-        for (name, text) in [("go.mod", self.go_mod), ("go.sum", self.go_sum), ("main.go", self.main_go)] {
+        for (name, text) in [
+            ("go.mod", self.go_mod),
+            ("go.sum", self.go_sum),
+            ("main.go", self.main_go),
+        ] {
             fs::write(sources.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         self.compile(&sources, &output)?;
@@ -145,7 +156,10 @@ impl Recipe {
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                     let seconds = start.elapsed().as_secs();
-                    eprintln!("testbed: building {}: {seconds} s, {lines} packages", self.name);
+                    eprintln!(
+                        "testbed: building {}: {seconds} s, {lines} packages",
+                        self.name
+                    );
                     next += PROGRESS_EVERY;
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
@@ -162,7 +176,9 @@ fn go_version() -> Result<String> {
         .args(["env", "GOVERSION"])
         .current_dir("/")
         .output()
-        .with_context(|| format!("the servers of the testbed are built with Go, which is missing: {GO_REMEDY}"))?;
+        .with_context(|| {
+            format!("the servers of the testbed are built with Go, which is missing: {GO_REMEDY}")
+        })?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if parse_go_version(&version).is_none_or(|version| version < GO_AT_LEAST) {
         bail!("the servers of the testbed need Go 1.26 or later, this is {version:?}: {GO_REMEDY}");
@@ -171,7 +187,9 @@ fn go_version() -> Result<String> {
 }
 
 fn parse_go_version(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.strip_prefix("go")?.split(|c: char| !c.is_ascii_digit());
+    let mut parts = version
+        .strip_prefix("go")?
+        .split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -180,7 +198,10 @@ fn built_before(cache: &Path, sources: &str) -> Option<PathBuf> {
     fs::read_dir(cache)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
 }
 
 #[cfg(test)]

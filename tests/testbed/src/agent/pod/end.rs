@@ -24,14 +24,25 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 impl Worker {
     fn grace(&self) -> Duration {
-        let of_spec = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        let seconds = self.pod.metadata.deletion_grace_period_seconds.or(of_spec).unwrap_or(DEFAULT_GRACE_SECONDS);
+        let of_spec = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds);
+        let seconds = self
+            .pod
+            .metadata
+            .deletion_grace_period_seconds
+            .or(of_spec)
+            .unwrap_or(DEFAULT_GRACE_SECONDS);
         Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
     }
 
     /// SIGTERM now, SIGKILL after the grace period.
     pub(super) fn end_container(&self, index: usize) {
-        let Some(live) = &self.live[index] else { return };
+        let Some(live) = &self.live[index] else {
+            return;
+        };
         signal(live.pid, Signal::TERM);
         let (sender, grace, start) = (self.sender.clone(), self.grace(), live.start);
         tokio::spawn(async move {
@@ -49,7 +60,8 @@ impl Worker {
         }
         let all = [Kind::Init, Kind::Main, Kind::Sidecar];
         self.kill_groups();
-        self.wait_for_ends(&all, Instant::now() + KILL_LIMIT, updates).await;
+        self.wait_for_ends(&all, Instant::now() + KILL_LIMIT, updates)
+            .await;
         while !self.gone && !self.publish().await {
             sleep(RETRY).await;
         }
@@ -73,10 +85,18 @@ impl Worker {
     }
 
     fn any_live(&self, kinds: &[Kind]) -> bool {
-        self.records.iter().zip(&self.live).any(|(record, live)| live.is_some() && kinds.contains(&record.kind))
+        self.records
+            .iter()
+            .zip(&self.live)
+            .any(|(record, live)| live.is_some() && kinds.contains(&record.kind))
     }
 
-    async fn wait_for_ends(&mut self, kinds: &[Kind], deadline: Instant, updates: &mut watch::Receiver<Option<Pod>>) {
+    async fn wait_for_ends(
+        &mut self,
+        kinds: &[Kind],
+        deadline: Instant,
+        updates: &mut watch::Receiver<Option<Pod>>,
+    ) {
         let mut deadline = deadline;
         while self.any_live(kinds) {
             if !self.gone {
@@ -100,7 +120,10 @@ impl Worker {
         let name = self.pod.metadata.name.clone().unwrap_or_default();
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(self.uid.clone()),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         loop {
@@ -108,7 +131,8 @@ impl Worker {
                 Ok(_) => return,
                 Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return,
                 Err(error) => {
-                    self.context.grumble(&format!("cannot delete {name}: {error}"));
+                    self.context
+                        .grumble(&format!("cannot delete {name}: {error}"));
                     sleep(RETRY).await;
                 }
             }
@@ -163,7 +187,10 @@ impl Worker {
         self.network = Some(PodNetwork::create(ip.map_or_else(next_pod_ip, Ok)?).await?);
         self.write_hosts()?;
         for record in &mut self.records {
-            let waiting = State::Waiting { reason: "PodInitializing".to_owned(), message: String::new() };
+            let waiting = State::Waiting {
+                reason: "PodInitializing".to_owned(),
+                message: String::new(),
+            };
             if let State::Terminated(end) = std::mem::replace(&mut record.state, waiting) {
                 record.last = Some(end);
             }
