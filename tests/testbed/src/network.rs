@@ -114,16 +114,7 @@ pub(crate) async fn add_ipv6() -> Result<()> {
 fn ipv6_of(ip: Ipv4Addr) -> Ipv6Addr {
     let [a, b, c, d] = ip.octets();
     let [p, q, ..] = BRIDGE_IPV6.segments();
-    Ipv6Addr::new(
-        p,
-        q,
-        0,
-        0,
-        0,
-        0,
-        u16::from_be_bytes([a, b]),
-        u16::from_be_bytes([c, d]),
-    )
+    Ipv6Addr::new(p, q, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
 /// The next pod address that nobody had.
@@ -139,11 +130,7 @@ impl PodNetwork {
     /// Makes namespace and link. The number in their names is never used twice.
     pub(crate) async fn create(ip: Ipv4Addr, with_ipv6: bool) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let number = format!(
-            "{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
+        let number = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let network = Self {
             namespace: format!("pod{number}"),
             link: format!("{LINK_PREFIX}{number}"),
@@ -168,9 +155,7 @@ impl PodNetwork {
         );
         if let Some(ipv6) = network.ipv6 {
             // Nobody else can have it: waiting for duplicates would cost a second.
-            batch.push_str(&format!(
-                "addr add {ipv6}/64 dev eth0 nodad\nroute add default via {BRIDGE_IPV6}\n"
-            ));
+            batch.push_str(&format!("addr add {ipv6}/64 dev eth0 nodad\nroute add default via {BRIDGE_IPV6}\n"));
         }
         run_batch(&["-n", namespace], &batch).await?;
         Ok(network)
@@ -221,11 +206,7 @@ impl PodNetwork {
 
     /// Takes back every [`drop_packets`](Self::drop_packets).
     pub async fn let_packets_through(&self) -> Result<()> {
-        run_nft(
-            Some(&self.namespace),
-            "add table inet cut\ndelete table inet cut\n",
-        )
-        .await
+        run_nft(Some(&self.namespace), "add table inet cut\ndelete table inet cut\n").await
     }
 }
 
@@ -278,28 +259,16 @@ fn run_batch_blocking(batch: &str) -> Result<()> {
 }
 
 fn run_blocking(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = std::process::Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| missing(program))?;
+    let output = std::process::Command::new(program).args(arguments).output().with_context(|| missing(program))?;
     check(program, arguments, "", &output)
 }
 
-fn check(
-    program: &str,
-    arguments: &[&str],
-    input: &str,
-    output: &std::process::Output,
-) -> Result<()> {
+fn check(program: &str, arguments: &[&str], input: &str, output: &std::process::Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr);
-    bail!(
-        "{program} {} failed: {}\n{input}",
-        arguments.join(" "),
-        message.trim()
-    )
+    bail!("{program} {} failed: {}\n{input}", arguments.join(" "), message.trim())
 }
 
 fn missing(program: &str) -> String {
@@ -320,10 +289,7 @@ mod tests {
 
     #[test]
     fn both_addresses_of_a_pod_belong_together() {
-        assert_eq!(
-            ipv6_of(Ipv4Addr::new(10, 77, 1, 2)).to_string(),
-            "fd00:77::a4d:102"
-        );
+        assert_eq!(ipv6_of(Ipv4Addr::new(10, 77, 1, 2)).to_string(), "fd00:77::a4d:102");
     }
 
     #[test]

@@ -33,21 +33,13 @@ impl Worker {
     /// The pod's addresses once its network stands.
     pub(super) fn ips(&self) -> Vec<IpAddr> {
         if self.host_network() {
-            return if self.prepared {
-                vec![IpAddr::V4(self.context.node_ip)]
-            } else {
-                Vec::new()
-            };
+            return if self.prepared { vec![IpAddr::V4(self.context.node_ip)] } else { Vec::new() };
         }
         self.network.iter().flat_map(PodNetwork::ips).collect()
     }
 
     pub(super) fn host_network(&self) -> bool {
-        self.pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.host_network)
-            .unwrap_or(false)
+        self.pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
     }
 
     pub(super) fn namespace(&self) -> String {
@@ -81,8 +73,7 @@ impl Worker {
                 true
             }
             Ok(Err(error)) => {
-                self.context
-                    .grumble(&format!("cannot write the status of {name}: {error}"));
+                self.context.grumble(&format!("cannot write the status of {name}: {error}"));
                 false
             }
             Err(_) => false,
