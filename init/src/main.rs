@@ -43,10 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // What is in memory must not end up in a file of the node when the process crashes. It may already be so set.
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     let _ = setrlimit(Resource::Core, none);
     match start() {
         Ok(()) => ExitCode::SUCCESS,

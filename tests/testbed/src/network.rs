@@ -112,16 +112,8 @@ impl PodNetwork {
     /// Makes namespace and link. The number in their names is never used twice.
     pub(crate) async fn create(ip: Ipv4Addr) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let number = format!(
-            "{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
-        let network = Self {
-            namespace: format!("pod{number}"),
-            link: format!("{LINK_PREFIX}{number}"),
-            ip,
-        };
+        let number = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let network = Self { namespace: format!("pod{number}"), link: format!("{LINK_PREFIX}{number}"), ip };
         let (namespace, link) = (&network.namespace, &network.link);
         run("ip", &["netns", "add", namespace]).await?;
         run_batch(
@@ -168,9 +160,7 @@ impl PodNetwork {
             Direction::In => ("input", "saddr"),
             Direction::Out => ("output", "daddr"),
         };
-        let matches = peer
-            .map(|peer| format!("ip {side} {peer} "))
-            .unwrap_or_default();
+        let matches = peer.map(|peer| format!("ip {side} {peer} ")).unwrap_or_default();
         let rules = format!(
             "add table inet cut\n\
              add chain inet cut {hook} {{ type filter hook {hook} priority 0; }}\n\
@@ -181,11 +171,7 @@ impl PodNetwork {
 
     /// Takes back every [`drop_packets`](Self::drop_packets).
     pub async fn let_packets_through(&self) -> Result<()> {
-        run_nft(
-            Some(&self.namespace),
-            "add table inet cut\ndelete table inet cut\n",
-        )
-        .await
+        run_nft(Some(&self.namespace), "add table inet cut\ndelete table inet cut\n").await
     }
 }
 
@@ -238,28 +224,16 @@ fn run_batch_blocking(batch: &str) -> Result<()> {
 }
 
 fn run_blocking(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = std::process::Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| missing(program))?;
+    let output = std::process::Command::new(program).args(arguments).output().with_context(|| missing(program))?;
     check(program, arguments, "", &output)
 }
 
-fn check(
-    program: &str,
-    arguments: &[&str],
-    input: &str,
-    output: &std::process::Output,
-) -> Result<()> {
+fn check(program: &str, arguments: &[&str], input: &str, output: &std::process::Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr);
-    bail!(
-        "{program} {} failed: {}\n{input}",
-        arguments.join(" "),
-        message.trim()
-    )
+    bail!("{program} {} failed: {}\n{input}", arguments.join(" "), message.trim())
 }
 
 fn missing(program: &str) -> String {

@@ -117,13 +117,9 @@ impl Context {
     /// How containers find the API server. It is its address on the bridge: there is no kube-proxy.
     pub(super) fn cluster_variables(&self) -> Vec<(String, String)> {
         let (ip, port) = self.api_server;
-        [
-            ("HOST", ip.to_string()),
-            ("PORT", port.to_string()),
-            ("PORT_HTTPS", port.to_string()),
-        ]
-        .map(|(name, value)| (format!("KUBERNETES_SERVICE_{name}"), value))
-        .to_vec()
+        [("HOST", ip.to_string()), ("PORT", port.to_string()), ("PORT_HTTPS", port.to_string())]
+            .map(|(name, value)| (format!("KUBERNETES_SERVICE_{name}"), value))
+            .to_vec()
     }
 
     pub(super) fn enter(&self, uid: String, mut entry: Entry) {
@@ -140,29 +136,16 @@ impl Context {
     }
 
     /// Reads the entry of a pod; of several of that name the one that lives, or the last one.
-    pub(super) fn find<T>(
-        &self,
-        namespace: &str,
-        pod: &str,
-        get: impl FnOnce(&Entry) -> T,
-    ) -> Result<T> {
+    pub(super) fn find<T>(&self, namespace: &str, pod: &str, get: impl FnOnce(&Entry) -> T) -> Result<T> {
         let entries = locked(&self.entries);
-        let named = entries
-            .values()
-            .filter(|entry| entry.namespace == namespace && entry.name == pod);
+        let named = entries.values().filter(|entry| entry.namespace == namespace && entry.name == pod);
         let entry = named.max_by_key(|entry| (!entry.gone, entry.order));
-        entry
-            .map(get)
-            .with_context(|| format!("node {} has no pod {namespace}/{pod}", self.node))
+        entry.map(get).with_context(|| format!("node {} has no pod {namespace}/{pod}", self.node))
     }
 
     pub(super) fn all_log_files(&self) -> Vec<PathBuf> {
         let entries = locked(&self.entries);
-        entries
-            .values()
-            .flat_map(|entry| entry.containers.values())
-            .flat_map(|entry| entry.logs.clone())
-            .collect()
+        entries.values().flat_map(|entry| entry.containers.values()).flat_map(|entry| entry.logs.clone()).collect()
     }
 
     pub(super) fn hosts_for(&self, pod: &Pod, ips: &[String], hostname: &str) -> String {

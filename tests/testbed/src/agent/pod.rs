@@ -54,17 +54,17 @@ enum Message {
         finding: Finding,
     },
     /// The grace period of an unhealthy container is over.
-    Overdue { index: usize, start: i32 },
+    Overdue {
+        index: usize,
+        start: i32,
+    },
 }
 
 /// What the agent's user asks of a pod.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// All containers die, and the pod gets a new network, with this address if given.
-    NewSandbox {
-        ip: Option<std::net::Ipv4Addr>,
-        done: oneshot::Sender<anyhow::Result<()>>,
-    },
+    NewSandbox { ip: Option<std::net::Ipv4Addr>, done: oneshot::Sender<anyhow::Result<()>> },
 }
 
 /// A container that runs now.
@@ -112,20 +112,13 @@ impl Worker {
         let records: Vec<Record> = inits
             .iter()
             .map(|container| Record::new(&container.name, &image(container), kind(container), true))
-            .chain(
-                spec.containers
-                    .iter()
-                    .map(|c| Record::new(&c.name, &image(c), Kind::Main, has_init)),
-            )
+            .chain(spec.containers.iter().map(|c| Record::new(&c.name, &image(c), Kind::Main, has_init)))
             .collect();
         let (sender, receiver) = mpsc::channel(MESSAGES);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         Self {
             directory: context.directory.join("pods").join(&uid),
-            hostname: spec
-                .hostname
-                .or_else(|| pod.metadata.name.clone())
-                .unwrap_or_default(),
+            hostname: spec.hostname.or_else(|| pod.metadata.name.clone()).unwrap_or_default(),
             restart_policy: spec.restart_policy.unwrap_or_else(|| "Always".to_owned()),
             containers: inits.into_iter().chain(spec.containers).collect(),
             live: records.iter().map(|_| None).collect(),
@@ -160,11 +153,7 @@ impl Worker {
                 break;
             }
             let written = self.publish().await;
-            let (changed, wake) = if self.failure.is_some() {
-                (false, FOREVER)
-            } else {
-                self.advance().await
-            };
+            let (changed, wake) = if self.failure.is_some() { (false, FOREVER) } else { self.advance().await };
             if changed {
                 continue;
             }
@@ -203,21 +192,13 @@ impl Worker {
     /// One user id is mapped in a rootless namespace: every container is root, which is said once.
     fn mention_other_users(&self) {
         static SAID: Once = Once::new();
-        let of_pod = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.security_context.as_ref()?.run_as_user);
-        let of_containers = self
-            .containers
-            .iter()
-            .filter_map(|container| container.security_context.as_ref()?.run_as_user);
-        if of_pod
-            .into_iter()
-            .chain(of_containers)
-            .any(|user| user != 0)
-        {
-            SAID.call_once(|| eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped"));
+        let of_pod = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.run_as_user);
+        let of_containers =
+            self.containers.iter().filter_map(|container| container.security_context.as_ref()?.run_as_user);
+        if of_pod.into_iter().chain(of_containers).any(|user| user != 0) {
+            SAID.call_once(|| {
+                eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped")
+            });
         }
     }
 
@@ -225,14 +206,7 @@ impl Worker {
     async fn complain(&mut self, reason: &str, message: &str) {
         if self.complaint != message {
             message.clone_into(&mut self.complaint);
-            events::warn(
-                &self.context.client,
-                &self.context.node,
-                &self.pod,
-                reason,
-                message,
-            )
-            .await;
+            events::warn(&self.context.client, &self.context.node, &self.pod, reason, message).await;
         }
     }
 
@@ -254,9 +228,7 @@ impl Worker {
                 Step::StopSidecars => return (false, self.stop_sidecars()),
             }
         }
-        let wake = plan
-            .wake
-            .map_or(FOREVER, |wake| wake.duration_since(now).unsigned_abs());
+        let wake = plan.wake.map_or(FOREVER, |wake| wake.duration_since(now).unsigned_abs());
         (!plan.steps.is_empty(), wake)
     }
 
@@ -272,29 +244,19 @@ impl Worker {
     async fn take_in(&mut self, message: Message) {
         match message {
             Message::Ended { index, start, end } => {
-                let current = self.live[index]
-                    .as_ref()
-                    .is_some_and(|live| live.start == start);
+                let current = self.live[index].as_ref().is_some_and(|live| live.start == start);
                 if let (true, Some(live)) = (current, self.live[index].take()) {
                     live.probes.inspect(AbortHandle::abort);
                     plan::ended(&mut self.records[index], end, self.context.restart_base);
                     self.context.note(&self.uid, |entry| {
-                        if let Some(container) = entry.containers.get_mut(&self.records[index].name)
-                        {
+                        if let Some(container) = entry.containers.get_mut(&self.records[index].name) {
                             container.pid = None;
                         }
                     });
                 }
             }
-            Message::Probed {
-                index,
-                start,
-                finding,
-            } => {
-                if self.live[index]
-                    .as_ref()
-                    .is_some_and(|live| live.start == start)
-                {
+            Message::Probed { index, start, finding } => {
+                if self.live[index].as_ref().is_some_and(|live| live.start == start) {
                     self.take_in_finding(index, finding).await;
                 }
             }
@@ -335,24 +297,13 @@ impl Worker {
     /// The pod's addresses once its network stands.
     fn ips(&self) -> Vec<IpAddr> {
         if self.host_network() {
-            return if self.prepared {
-                vec![IpAddr::V4(self.context.node_ip)]
-            } else {
-                Vec::new()
-            };
+            return if self.prepared { vec![IpAddr::V4(self.context.node_ip)] } else { Vec::new() };
         }
-        self.network
-            .iter()
-            .map(|network| IpAddr::V4(network.ip))
-            .collect()
+        self.network.iter().map(|network| IpAddr::V4(network.ip)).collect()
     }
 
     fn host_network(&self) -> bool {
-        self.pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.host_network)
-            .unwrap_or(false)
+        self.pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
     }
 
     fn namespace(&self) -> String {
@@ -386,8 +337,7 @@ impl Worker {
                 true
             }
             Ok(Err(error)) => {
-                self.context
-                    .grumble(&format!("cannot write the status of {name}: {error}"));
+                self.context.grumble(&format!("cannot write the status of {name}: {error}"));
                 false
             }
             Err(_) => false,
@@ -397,14 +347,8 @@ impl Worker {
 
 fn back_off(record: &mut Record, pod: &Pod) {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let message = format!(
-        "back-off restarting failed container {} of pod {name}",
-        record.name
-    );
-    let waiting = State::Waiting {
-        reason: "CrashLoopBackOff".to_owned(),
-        message,
-    };
+    let message = format!("back-off restarting failed container {} of pod {name}", record.name);
+    let waiting = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
     if let State::Terminated(end) = std::mem::replace(&mut record.state, waiting) {
         record.last = Some(end);
     }

@@ -30,11 +30,7 @@ impl Worker {
         }
         self.write_hosts()?;
         let (ips, host_ip) = (self.ip_texts(), self.context.node_ip.to_string());
-        let fields = Fields {
-            pod: &self.pod,
-            pod_ips: &ips,
-            host_ip: &host_ip,
-        };
+        let fields = Fields { pod: &self.pod, pod_ips: &ips, host_ip: &host_ip };
         let tokens = volumes::prepare(&self.context.client, &fields, &self.directory).await?;
         for token in tokens {
             self.keep_fresh(token);
@@ -45,9 +41,7 @@ impl Worker {
     fn wanted_ip(&self) -> Result<Ipv4Addr> {
         let annotations = self.pod.metadata.annotations.as_ref();
         match annotations.and_then(|annotations| annotations.get(IP_ANNOTATION)) {
-            Some(ip) => ip
-                .parse()
-                .with_context(|| format!("annotation {IP_ANNOTATION}: {ip:?} is no address")),
+            Some(ip) => ip.parse().with_context(|| format!("annotation {IP_ANNOTATION}: {ip:?} is no address")),
             None => next_pod_ip(),
         }
     }
@@ -69,12 +63,7 @@ impl Worker {
             entry.hostname.clone_from(&self.hostname);
             entry.hosts = Some(path.clone());
         });
-        hosts::write(
-            &path,
-            &self
-                .context
-                .hosts_for(&self.pod, &self.ip_texts(), &self.hostname),
-        )
+        hosts::write(&path, &self.context.hosts_for(&self.pod, &self.ip_texts(), &self.hostname))
     }
 
     fn keep_fresh(&mut self, token: TokenFile) {
@@ -101,23 +90,12 @@ impl Worker {
         self.complain("Failed", &message).await;
         let record = &mut self.records[index];
         let missing_image = error.is::<NoImage>();
-        let reason = if missing_image {
-            "ErrImagePull"
-        } else {
-            "CreateContainerConfigError"
-        };
+        let reason = if missing_image { "ErrImagePull" } else { "CreateContainerConfigError" };
         if let State::Terminated(end) = &record.state {
             record.last = Some(end.clone());
         }
-        record.state = State::Waiting {
-            reason: reason.to_owned(),
-            message,
-        };
-        record.due = Some(
-            Timestamp::now()
-                .saturating_add(CREATE_RETRY)
-                .unwrap_or(Timestamp::MAX),
-        );
+        record.state = State::Waiting { reason: reason.to_owned(), message };
+        record.due = Some(Timestamp::now().saturating_add(CREATE_RETRY).unwrap_or(Timestamp::MAX));
     }
 
     async fn try_start(&self, index: usize) -> Result<Running> {
@@ -127,19 +105,12 @@ impl Worker {
             bail!(NoImage(name));
         };
         let (ips, host_ip) = (self.ip_texts(), self.context.node_ip.to_string());
-        let fields = Fields {
-            pod: &self.pod,
-            pod_ips: &ips,
-            host_ip: &host_ip,
-        };
+        let fields = Fields { pod: &self.pod, pod_ips: &ips, host_ip: &host_ip };
         let mut variables = self.context.cluster_variables();
         variables.extend(resolve(&self.context.client, container, &fields).await?);
         let around = Surroundings {
             hostname: &self.hostname,
-            network: self
-                .network
-                .as_ref()
-                .map(|network| network.namespace.as_str()),
+            network: self.network.as_ref().map(|network| network.namespace.as_str()),
             directory: &self.directory,
             volumes: &self.volumes()?,
             variables,
@@ -148,19 +119,8 @@ impl Worker {
     }
 
     fn volumes(&self) -> Result<Vec<(String, PathBuf)>> {
-        let volumes = self
-            .pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.volumes.iter().flatten());
-        volumes
-            .map(|volume| {
-                Ok((
-                    volume.name.clone(),
-                    volumes::folder(&self.directory, volume)?,
-                ))
-            })
-            .collect()
+        let volumes = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        volumes.map(|volume| Ok((volume.name.clone(), volumes::folder(&self.directory, volume)?))).collect()
     }
 
     fn started(&mut self, index: usize, running: Running) {
@@ -171,39 +131,18 @@ impl Worker {
         }
         record.starts += 1;
         record.due = None;
-        record.state = State::Running {
-            since: running.started(),
-        };
+        record.state = State::Running { since: running.started() };
         record.started = container.startup_probe.is_none();
         record.ready = record.started && container.readiness_probe.is_none();
         let id = container::new_id().unwrap_or_default();
         record.id = Some(id.clone());
-        let (start, pid, files) = (
-            record.starts,
-            running.pid().unwrap_or_default(),
-            running.files(),
-        );
+        let (start, pid, files) = (record.starts, running.pid().unwrap_or_default(), running.files());
         let name = record.name.clone();
-        self.live[index] = Some(Live {
-            start,
-            pid,
-            probes: self.spawn_probes(index, start, pid),
-        });
+        self.live[index] = Some(Live { start, pid, probes: self.spawn_probes(index, start, pid) });
         self.context.note(&self.uid, |entry| {
-            let logs = entry
-                .containers
-                .remove(&name)
-                .map(|entry| entry.logs)
-                .unwrap_or_default();
+            let logs = entry.containers.remove(&name).map(|entry| entry.logs).unwrap_or_default();
             let logs = logs.into_iter().chain([files.log.clone()]).collect();
-            entry.containers.insert(
-                name,
-                ContainerEntry {
-                    pid: Some(pid),
-                    id: id.clone(),
-                    logs,
-                },
-            );
+            entry.containers.insert(name, ContainerEntry { pid: Some(pid), id: id.clone(), logs });
         });
         let sender = self.sender.clone();
         tokio::spawn(async move {
@@ -215,26 +154,13 @@ impl Worker {
 
     fn spawn_probes(&self, index: usize, start: i32, pid: u32) -> Option<tokio::task::AbortHandle> {
         let container: &Container = &self.containers[index];
-        let any = [
-            &container.startup_probe,
-            &container.readiness_probe,
-            &container.liveness_probe,
-        ];
+        let any = [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
         if any.iter().all(|probe| probe.is_none()) {
             return None;
         }
         let ip = self.ips().into_iter().next()?;
-        let report = move |finding| Message::Probed {
-            index,
-            start,
-            finding,
-        };
-        let task = probes::run(
-            container.clone(),
-            Target { ip, pid },
-            self.sender.clone(),
-            report,
-        );
+        let report = move |finding| Message::Probed { index, start, finding };
+        let task = probes::run(container.clone(), Target { ip, pid }, self.sender.clone(), report);
         Some(tokio::spawn(task).abort_handle())
     }
 }
@@ -245,11 +171,7 @@ struct NoImage(String);
 
 impl std::fmt::Display for NoImage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "no program stands for image {:?}: name one with --image {0}=PATH or Builder::image",
-            self.0
-        )
+        write!(f, "no program stands for image {:?}: name one with --image {0}=PATH or Builder::image", self.0)
     }
 }
 
