@@ -27,7 +27,7 @@ pub(crate) async fn show(bed: &Testbed, screen: &Screen) -> Result<()> {
     for line in [
         "kubectl get pods -A",
         "kubectl events -A",
-        "vault list auth/approle/role/sample-app/secret-id",
+        "vault list auth/approle/role",
         &format!("sh -c 'tail -n 20 {}/*'", logs.display()),
         "bash",
     ] {

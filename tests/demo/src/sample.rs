@@ -35,7 +35,7 @@ pub(crate) async fn start(bed: &Testbed, shell: &Shell, screen: &Screen, pods: &
     let events = delivered_events(bed, &name).await?;
     screen.note("Its Events:");
     screen.output(&events_table(&events));
-    screen.note("The log of the application, which has nothing but what the init container left for it:");
+    screen.note("The application's log (all that it got is what the init container left):");
     let log = log(bed, &name).await?;
     screen.output(log.lines().filter(|line| *line != SHOWN_ALL).collect::<Vec<_>>().join("\n").as_str());
     screen

@@ -82,18 +82,17 @@ impl Screen {
 
     /// Something happened now.
     pub(crate) fn milestone(&self, text: &str) {
-        self.print(&format!("{}{text}", self.time()));
+        let mut margin = self.time();
+        for line in wrap(text, self.width - MARGIN, 0) {
+            self.print(&format!("{margin}{line}"));
+            margin = " ".repeat(MARGIN);
+        }
     }
 
     /// The step is done; says how long it took.
     pub(crate) fn done(&self, text: &str) {
-        let took = self.step_start.get().elapsed();
-        self.print(&format!(
-            "{}{} {}",
-            self.time(),
-            self.paint(GREEN, text),
-            self.paint(DIM, &format!("({})", seconds(took)))
-        ));
+        let took = self.paint(DIM, &format!("({})", seconds(self.step_start.get().elapsed())));
+        self.print(&format!("{}{} {took}", self.time(), self.paint(GREEN, text)));
     }
 
     /// It went wrong.

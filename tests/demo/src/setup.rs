@@ -60,10 +60,14 @@ pub(crate) async fn controller(bed: &Testbed, shell: &Shell, screen: &Screen, co
     }
     hide_token(bed, screen).await?;
     // The sample application is a step of its own.
-    let apply = format!("{APPLY} -l app.kubernetes.io/name!=sample-app");
+    let apply = format!("{APPLY} --selector=app.kubernetes.io/name!=sample-app");
     screen.command(&apply);
     let printed = shell.run(&apply).await?;
     screen.note(&made(&printed.out));
+    screen.note(
+        "Here every pod runs as root of a namespace without rights outside of it: of the security contexts in the \
+         manifests only readOnlyRootFilesystem has an effect.",
+    );
     let pods: Api<Pod> = Api::namespaced(bed.client(), NAMESPACE);
     let pod = poll_until("controller that is ready", READY_LIMIT, || async {
         let found = pods.list(&ListParams::default().labels(LABEL)).await?;
