@@ -124,7 +124,7 @@ impl Path {
             if broken.await.is_ok() && *watched.borrow() {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             done = self.clone().requests(from_client, to_server, asked) => done,
