@@ -17,6 +17,7 @@ use wire::answer::{TOKEN_REFUSED, TokenFault};
 use wire::limits;
 use zeroize::Zeroizing;
 
+use crate::causes::with_causes;
 use crate::deliver::ports::{Line, PushRequest};
 use crate::domain::delivery::Answer;
 use crate::domain::ids::AttemptId;
@@ -68,7 +69,7 @@ impl Line for PodLine {
         let limit = self.limit;
         match timeout(limit, self.exchange(body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(cut)) => Answer::Incomplete(chain(&cut).into()),
+            Ok(Err(cut)) => Answer::Incomplete(with_causes(&cut).into()),
             Err(_) => Answer::Incomplete(format!("none within {limit:?}").into()),
         }
     }
@@ -105,7 +106,7 @@ fn answer(status: u16, headers: &HeaderMap, body: &[u8]) -> Answer {
     }
 }
 
-/// Why no complete answer came.
+/// Why no complete answer came. None of its causes holds a byte of the push.
 #[derive(Debug, thiserror::Error)]
 enum Cut {
     #[error("the request could not be made")]
@@ -114,10 +115,4 @@ enum Cut {
     Connection(#[from] hyper::Error),
     #[error("the answer's body was not read")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// An error and its causes in one line. None of these types holds a byte of the push.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -192,7 +192,7 @@ impl Worker {
             self.containers.iter().filter_map(|container| container.security_context.as_ref()?.run_as_user);
         if of_pod.into_iter().chain(of_containers).any(|user| user != 0) {
             SAID.call_once(|| {
-                eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped")
+                eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped");
             });
         }
     }
