@@ -1,0 +1,83 @@
+//! Configuration files as users of the Go version have them start unchanged.
+
+use anyhow::{Result, ensure};
+use tokio::process::Command;
+
+use crate::case::Case;
+use crate::controller_push::deliver;
+use crate::process::{CONTROLLER, Running};
+use crate::tls::BOTH;
+use crate::world::{PKI, World};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::new("configuration: the documented example with every key", Vec::new(), full),
+        Case::new("configuration: lenient types, letter case, a regular expression, unknown keys", Vec::new(), lenient),
+    ]
+}
+
+/// The documented example: every key of reference-behaviour, section 3.
+fn full_example(world: &World, namespace: &str) -> String {
+    format!(
+        "raftDir: /var/lib/kubernetes-vault/\n\n\
+         vault:\n  addr: {}\n  token: ${{VAULT_TOKEN}}\n  skipTokenRoleNameValidation: false\n\n  tls:\n    \
+         vaultCABackends:\n      - {PKI}\n\n  wrappingTTL: 120s\n\n\
+         kubernetes:\n  watchNamespace: ${{KUBERNETES_NAMESPACE}}\n  serviceNamespace: {namespace}\n  \
+         service: kubernetes-vault\n\n\
+         prometheus:\n  tls:\n    vaultCertBackend: intermediate-ca\n    vaultCertRole: kubernetes-vault\n    \
+         vaultCABackends:\n      - intermediate-ca\n      - root-ca\n",
+        world.front.address
+    )
+}
+
+async fn full(world: &World) -> Result<()> {
+    let namespace = world.namespace().await?;
+    let mut controller = start(world, &full_example(world, &namespace), &namespace, &["-config=given.yml"])?;
+    controller.until("logged in to Vault").await?;
+    let (_, received) = deliver(world, &namespace, BOTH).await?;
+    ensure!(received.body.contains(r#""ttl":120,"#), "{}", received.body);
+    let ended = controller.terminate().await?;
+    ended.expect(0, &[])?;
+    // No key is unknown, and no metrics in clear where a certificate is configured.
+    ensure!(!ended.err.contains("is an unknown key"), "{}", ended.err);
+    ensure!(ended.err.contains("there is no metrics listener"), "{}", ended.err);
+    Ok(())
+}
+
+async fn lenient(world: &World) -> Result<()> {
+    let namespace = world.namespace().await?;
+    // A scalar for a list, a number for a text, a text for a boolean, an unknown key, keys in any letter case.
+    let yaml = format!(
+        "RAFTDIR: /var/lib/kubernetes-vault/\n\
+         Vault:\n  Addr: {}\n  TOKEN: $VAULT_TOKEN\n  skiptokenrolenamevalidation: \"true\"\n  wrappingTtl: 90\n  \
+         tls:\n    VaultCABackends: {PKI}\n  legacy: ignored\n\
+         kubernetes:\n  watchNamespace: ~^{}$\n  servicenamespace: default\n  Service: kubernetes\n",
+        world.front.address,
+        namespace.to_uppercase()
+    );
+    let mut controller = start(world, &yaml, &namespace, &["--config", "given.yml", "--log-level", "debug"])?;
+    controller.until("logged in to Vault").await?;
+    let (_, received) = deliver(world, &namespace, BOTH).await?;
+    ensure!(received.body.contains(r#""ttl":90,"#), "{}", received.body);
+    // reference-behaviour, section 6: over http on port 80, unless a certificate is configured.
+    let page = world.http.get("http://127.0.0.1/metrics").send().await?.error_for_status()?.text().await?;
+    ensure!(page.contains("kubernetesvault_server_secret_pushes_total{"), "{page}");
+    let ended = controller.terminate().await?;
+    // Bad-input table: configuration, unknown key: a warning that names it.
+    ended.expect(0, &["Vault.legacy (line 9) is an unknown key"])
+}
+
+/// Starts it with this file and nothing else: metrics and health are where they are by default.
+fn start(world: &World, yaml: &str, namespace: &str, arguments: &[&str]) -> Result<Running> {
+    let directory = tempfile::tempdir()?.keep();
+    std::fs::write(directory.join("given.yml"), yaml)?;
+    let mut command = Command::new(CONTROLLER);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("KUBECONFIG", world.bed.kubeconfig())
+        .env("VAULT_TOKEN", &world.token)
+        .env("KUBERNETES_NAMESPACE", namespace)
+        .current_dir(directory);
+    Running::start(command)
+}
