@@ -46,7 +46,7 @@ bench: ready static ## speed and memory on the testbed, as a table and target/be
 .PHONY: deny
 deny: ready ## licences, bans and sources of all dependencies
 	@scripts/tool cargo-deny 0.20.2
-	@$(KV_CACHE)/tools/bin/cargo-deny --offline check bans licenses sources
+	@$(KV_CACHE)/tools/bin/cargo-deny check bans licenses sources
 
 .PHONY: fmt
 fmt: ## formats the code

@@ -20,7 +20,7 @@ use crate::deliver::ports::Leadership;
 use crate::deliver::{Ports, Service};
 use crate::domain::ids::BootId;
 use crate::domain::ledger::Author;
-use crate::k8s::client::{self, ClientError};
+use crate::k8s::client::{self, Client, ClientError};
 use crate::k8s::events::{EventAnnouncer, EventCounters};
 use crate::k8s::health::WatchHealth;
 use crate::k8s::peers;
@@ -170,7 +170,7 @@ async fn listen(address: &ListenAddr, key: &str, routes: axum::Router, tasks: &T
 }
 
 /// Sets the reference's gauges of peers once, as the reference does.
-async fn tell_peers(kube: kube::Client, config: Config, metrics: Arc<Metrics>) {
+async fn tell_peers(kube: Client, config: Config, metrics: Arc<Metrics>) {
     metrics.raft_members(1);
     let kubernetes = &config.kubernetes;
     match peers::count(&kube, &kubernetes.service_namespace, &kubernetes.service).await {

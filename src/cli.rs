@@ -60,8 +60,8 @@ pub fn version_line() -> String {
     format!(
         "Kubernetes-Vault controller {} ({}) built on {}",
         env!("CARGO_PKG_VERSION"),
-        option_env!("KV_COMMIT").unwrap_or("dev"),
-        option_env!("KV_BUILD_DATE").unwrap_or("unknown"),
+        option_env!("KUBERNETES_VAULT_COMMIT").unwrap_or("unknown"),
+        option_env!("KUBERNETES_VAULT_BUILD_DATE").unwrap_or("unknown"),
     )
 }
 

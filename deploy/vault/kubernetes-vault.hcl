@@ -6,8 +6,8 @@
 path "auth/approle/role/sample-app/secret-id" {
   capabilities = ["update"]
 
-  # Wrapped only: whoever steals the controller's token still gets no bare secret_id. The longest TTL must not be
-  # below vault.wrappingTTL.
+  # Wrapped only: Vault refuses what would bring a bare secret_id onto the network, whatever went wrong on our side.
+  # The longest TTL must not be below vault.wrappingTTL.
   min_wrapping_ttl = "1s"
   max_wrapping_ttl = "5m"
 }

@@ -34,7 +34,7 @@ cat <<EOF
 
 Vault is ready. These commands make a token for the controller, and put what the quick start needs into the cluster:
 
-  kubectl create namespace kubernetes-vault
+  kubectl apply -f deploy/quick-start/namespace.yaml
   kubectl -n kubernetes-vault create secret generic kubernetes-vault \\
     --from-literal=addr=${POD_VAULT_ADDR:-$VAULT_ADDR} \\
     --from-literal=token="\$(vault token create -role=kubernetes-vault -policy=kubernetes-vault -field=token)"

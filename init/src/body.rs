@@ -33,10 +33,7 @@ pub(crate) async fn read(
     limit: usize,
     discard: Option<usize>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let promised = body
-        .size_hint()
-        .upper()
-        .and_then(|n| usize::try_from(n).ok());
+    let promised = body.size_hint().upper().and_then(|n| usize::try_from(n).ok());
     // In one piece where the length is known: a buffer that grows leaves copies of a secret behind.
     let capacity = promised.unwrap_or(0).min(limit);
     let mut content = Zeroizing::new(Vec::with_capacity(capacity));
@@ -55,9 +52,5 @@ pub(crate) async fn read(
             break;
         }
     }
-    if seen > limit {
-        Err(Error::TooLarge)
-    } else {
-        Ok(content)
-    }
+    if seen > limit { Err(Error::TooLarge) } else { Ok(content) }
 }

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
-};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -33,15 +31,10 @@ const LIFETIME_MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 /// The TLS side of the listener: a fresh key and certificate, TLS 1.3 and 1.2.
 pub(crate) fn server(timeout: SignedDuration) -> Result<Arc<ServerConfig>, Failure> {
     let failed = |what: &str, e: &dyn std::fmt::Display| {
-        Failure::new(
-            Cause::Internal,
-            format!("Cannot make a certificate ({what}): {e}."),
-        )
+        Failure::new(Cause::Internal, format!("Cannot make a certificate ({what}): {e}."))
     };
     let key = KeyPair::generate().map_err(|e| failed("key", &e))?;
-    let certificate = params(timeout, own_addresses())
-        .self_signed(&key)
-        .map_err(|e| failed("signature", &e))?;
+    let certificate = params(timeout, own_addresses()).self_signed(&key).map_err(|e| failed("signature", &e))?;
     let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signer = ring::sign::any_ecdsa_type(&der).map_err(|e| failed("key", &e))?;
     let chain = vec![certificate.der().clone()];
@@ -60,13 +53,9 @@ pub(crate) fn server(timeout: SignedDuration) -> Result<Arc<ServerConfig>, Failu
 fn params(timeout: SignedDuration, addresses: Vec<IpAddr>) -> CertificateParams {
     let now = clock::now().as_second();
     let lifetime = timeout.clamp(LIFETIME_MIN, LIFETIME_MAX).as_secs();
-    let date = |secs: i64| {
-        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(secs.max(0).unsigned_abs())
-    };
+    let date = |secs: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(secs.max(0).unsigned_abs());
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "kubernetes-vault-init");
+    params.distinguished_name.push(DnType::CommonName, "kubernetes-vault-init");
     params.subject_alt_names = addresses.into_iter().map(SanType::IpAddress).collect();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -84,20 +73,10 @@ fn own_addresses() -> Vec<IpAddr> {
         socket.connect(SocketAddr::new(to, 9)).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    let v4 = probe(
-        Ipv4Addr::UNSPECIFIED.into(),
-        Ipv4Addr::new(192, 0, 2, 1).into(),
-    );
-    let v6 = probe(
-        Ipv6Addr::UNSPECIFIED.into(),
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-    );
+    let v4 = probe(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let v6 = probe(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
     let found: Vec<_> = v4.into_iter().chain(v6).collect();
-    if found.is_empty() {
-        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-    } else {
-        found
-    }
+    if found.is_empty() { vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] } else { found }
 }
 
 #[cfg(test)]
@@ -106,22 +85,14 @@ mod tests {
 
     #[test]
     fn any_timeout_makes_a_certificate() {
-        for timeout in [
-            SignedDuration::MIN,
-            SignedDuration::ZERO,
-            SignedDuration::from_mins(5),
-            SignedDuration::MAX,
-        ] {
+        for timeout in [SignedDuration::MIN, SignedDuration::ZERO, SignedDuration::from_mins(5), SignedDuration::MAX] {
             assert!(server(timeout).is_ok(), "{timeout}");
         }
     }
 
     #[test]
     fn its_lifetime_is_the_timeout() {
-        let params = params(
-            SignedDuration::from_mins(7),
-            vec![Ipv4Addr::LOCALHOST.into()],
-        );
+        let params = params(SignedDuration::from_mins(7), vec![Ipv4Addr::LOCALHOST.into()]);
         let lifetime = params.not_after - params.not_before;
         assert_eq!(lifetime.whole_seconds(), 7 * 60 + BACKDATED_SECS);
     }

@@ -62,9 +62,7 @@ pub(crate) fn debug_wanted(get: impl Fn(&str) -> Option<String>) -> Result<bool,
     match value(&get, "LOG_LEVEL").as_deref() {
         None | Some("debug") => Ok(true),
         Some("error") => Ok(false),
-        Some(_) => Err(wrong(
-            "Invalid LOG_LEVEL. Valid values are \"debug\" and \"error\".",
-        )),
+        Some(_) => Err(wrong("Invalid LOG_LEVEL. Valid values are \"debug\" and \"error\".")),
     }
 }
 
@@ -72,49 +70,35 @@ impl Config {
     /// Reads the environment through `get`, which gives a variable's value by its name.
     pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let get = |name: &str| value(&get, name);
-        let role_id = get("VAULT_ROLE_ID")
-            .ok_or_else(|| wrong("The VAULT_ROLE_ID environment variable must be set."))?;
-        let mode = match (
-            is_true(get("RETRIEVE_TOKEN")),
-            is_true(get("UNWRAP_SECRET")),
-        ) {
+        let role_id =
+            get("VAULT_ROLE_ID").ok_or_else(|| wrong("The VAULT_ROLE_ID environment variable must be set."))?;
+        let mode = match (is_true(get("RETRIEVE_TOKEN")), is_true(get("UNWRAP_SECRET"))) {
             (true, true) => Mode::Token,
             (true, false) => {
-                return Err(wrong(
-                    "UNWRAP_SECRET cannot be false if RETRIEVE_TOKEN is true.",
-                ));
+                return Err(wrong("UNWRAP_SECRET cannot be false if RETRIEVE_TOKEN is true."));
             }
             (false, true) => Mode::SecretId,
             (false, false) => Mode::WrappedSecretId,
         };
         let timeout = get("TIMEOUT").unwrap_or_else(|| TIMEOUT.to_owned());
-        let timeout = duration::parse(&timeout)
-            .map_err(|e| wrong(format!("Invalid timeout ({timeout}): {e}.")))?;
+        let timeout = duration::parse(&timeout).map_err(|e| wrong(format!("Invalid timeout ({timeout}): {e}.")))?;
         let vault_addr = match get("VAULT_ADDR") {
             Some(text) => {
-                let endpoint = Endpoint::parse(&text)
-                    .map_err(|e| wrong(format!("Invalid VAULT_ADDR: {e}.")))?;
+                let endpoint = Endpoint::parse(&text).map_err(|e| wrong(format!("Invalid VAULT_ADDR: {e}.")))?;
                 Some(Address { text, endpoint })
             }
             None => None,
         };
-        let vault_cas = get("VAULT_CACERT")
-            .map(|path| read_bundle(&path))
-            .transpose()?;
+        let vault_cas = get("VAULT_CACERT").map(|path| read_bundle(&path)).transpose()?;
         Ok(Self {
             role_id: Zeroizing::new(role_id),
-            credentials_path: get("CREDENTIALS_PATH")
-                .map_or_else(|| PathBuf::from(CREDENTIALS_PATH), PathBuf::from),
+            credentials_path: get("CREDENTIALS_PATH").map_or_else(|| PathBuf::from(CREDENTIALS_PATH), PathBuf::from),
             mode,
             timeout,
             vault_addr,
             vault_cas,
             vault_namespace: get("VAULT_NAMESPACE"),
-            identity: Identity {
-                name: get("POD_NAME"),
-                namespace: get("POD_NAMESPACE"),
-                uid: get("POD_UID"),
-            },
+            identity: Identity { name: get("POD_NAME"), namespace: get("POD_NAMESPACE"), uid: get("POD_UID") },
             proxies: Proxies::read(&get).map_err(wrong)?,
             public_roots: get("SSL_CERT_FILE").map(PathBuf::from),
         })
@@ -124,18 +108,13 @@ impl Config {
     pub(crate) fn overrides(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(address) = &self.vault_addr {
-            lines.push(format!(
-                "VAULT_ADDR is set: Vault is {}, whatever a push says.",
-                address.text
-            ));
+            lines.push(format!("VAULT_ADDR is set: Vault is {}, whatever a push says.", address.text));
         }
         if self.vault_cas.is_some() {
             lines.push("VAULT_CACERT is set: it verifies Vault, whatever a push says.".to_owned());
         }
         if let Some(namespace) = &self.vault_namespace {
-            lines.push(format!(
-                "VAULT_NAMESPACE is set: it is {namespace}, whatever a push says."
-            ));
+            lines.push(format!("VAULT_NAMESPACE is set: it is {namespace}, whatever a push says."));
         }
         lines
     }
@@ -162,9 +141,7 @@ fn read_bundle(path: &str) -> Result<Vec<u8>, Failure> {
         .and_then(|file| file.take(CA_BYTES_MAX + 1).read_to_end(&mut pem))
         .map_err(|e| wrong(format!("Cannot read VAULT_CACERT ({path}): {e}.")))?;
     if pem.len() as u64 > CA_BYTES_MAX {
-        return Err(wrong(format!(
-            "VAULT_CACERT ({path}) is longer than {CA_BYTES_MAX} bytes."
-        )));
+        return Err(wrong(format!("VAULT_CACERT ({path}) is longer than {CA_BYTES_MAX} bytes.")));
     }
     crate::tls::roots_of(&pem).map_err(|e| wrong(format!("VAULT_CACERT ({path}): {e}.")))?;
     Ok(pem)
@@ -175,11 +152,7 @@ mod tests {
     use super::*;
 
     fn read(env: &[(&str, &str)]) -> Result<Config, Failure> {
-        Config::read(|name| {
-            env.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, v)| (*v).to_owned())
-        })
+        Config::read(|name| env.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned()))
     }
 
     fn complaint(env: &[(&str, &str)]) -> String {
@@ -195,27 +168,14 @@ mod tests {
         let config = read(&[ROLE]).ok().unwrap();
         assert_eq!(config.mode, Mode::Token);
         assert_eq!(config.timeout, SignedDuration::from_mins(5));
-        assert_eq!(
-            config.credentials_path,
-            PathBuf::from("/var/run/secrets/boostport.com")
-        );
+        assert_eq!(config.credentials_path, PathBuf::from("/var/run/secrets/boostport.com"));
         assert!(config.overrides().is_empty());
     }
 
     #[test]
     fn an_empty_variable_counts_as_unset() {
-        assert_eq!(
-            complaint(&[("VAULT_ROLE_ID", "")]),
-            "The VAULT_ROLE_ID environment variable must be set."
-        );
-        let config = read(&[
-            ROLE,
-            ("TIMEOUT", ""),
-            ("UNWRAP_SECRET", ""),
-            ("VAULT_ADDR", ""),
-        ])
-        .ok()
-        .unwrap();
+        assert_eq!(complaint(&[("VAULT_ROLE_ID", "")]), "The VAULT_ROLE_ID environment variable must be set.");
+        let config = read(&[ROLE, ("TIMEOUT", ""), ("UNWRAP_SECRET", ""), ("VAULT_ADDR", "")]).ok().unwrap();
         assert_eq!(config.timeout, SignedDuration::from_mins(5));
         assert_eq!(config.mode, Mode::Token);
     }
@@ -229,11 +189,7 @@ mod tests {
             ("0", "no", Mode::Token),
             ("false ", "1", Mode::Token),
         ] {
-            let config = read(&[
-                ROLE,
-                ("RETRIEVE_TOKEN", retrieve),
-                ("UNWRAP_SECRET", unwrap),
-            ]);
+            let config = read(&[ROLE, ("RETRIEVE_TOKEN", retrieve), ("UNWRAP_SECRET", unwrap)]);
             assert_eq!(config.ok().unwrap().mode, mode, "{retrieve} {unwrap}");
         }
     }
@@ -242,31 +198,17 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let expected = "UNWRAP_SECRET cannot be false if RETRIEVE_TOKEN is true.";
-        assert_eq!(
-            complaint(&[ROLE, ("UNWRAP_SECRET", "false"), ("TIMEOUT", "x")]),
-            expected
-        );
+        assert_eq!(complaint(&[ROLE, ("UNWRAP_SECRET", "false"), ("TIMEOUT", "x")]), expected);
         for (timeout, expected) in [
-            (
-                "5",
-                "Invalid timeout (5): time: missing unit in duration \"5\".",
-            ),
-            (
-                "abc",
-                "Invalid timeout (abc): time: invalid duration \"abc\".",
-            ),
-            (
-                "5d",
-                "Invalid timeout (5d): time: unknown unit \"d\" in duration \"5d\".",
-            ),
+            ("5", "Invalid timeout (5): time: missing unit in duration \"5\"."),
+            ("abc", "Invalid timeout (abc): time: invalid duration \"abc\"."),
+            ("5d", "Invalid timeout (5d): time: unknown unit \"d\" in duration \"5d\"."),
         ] {
             assert_eq!(complaint(&[ROLE, ("TIMEOUT", timeout)]), expected);
         }
         assert!(complaint(&[ROLE, ("VAULT_ADDR", "vault:8200")]).contains("VAULT_ADDR"));
         assert!(complaint(&[ROLE, ("VAULT_CACERT", "/nonexistent")]).contains("VAULT_CACERT"));
-        assert!(
-            complaint(&[ROLE, ("VAULT_CACERT", "/proc/self/status")]).contains("no certificate")
-        );
+        assert!(complaint(&[ROLE, ("VAULT_CACERT", "/proc/self/status")]).contains("no certificate"));
     }
 
     #[test]

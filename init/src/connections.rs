@@ -32,19 +32,11 @@ impl Connections {
             return;
         }
         let held = |peer| self.0.iter().filter(|entry| entry.peer == peer).count();
-        let most = self
-            .0
-            .iter()
-            .map(|entry| held(entry.peer))
-            .max()
-            .unwrap_or(0);
+        let most = self.0.iter().map(|entry| held(entry.peer)).max().unwrap_or(0);
         let victim = self.0.iter().position(|entry| held(entry.peer) == most);
         if let Some(entry) = victim.and_then(|index| self.0.remove(index)) {
             entry.task.abort();
-            crate::log::stranger(&format!(
-                "Too many connections; closed the oldest one from {}.",
-                entry.peer
-            ));
+            crate::log::stranger(&format!("Too many connections; closed the oldest one from {}.", entry.peer));
         }
     }
 
@@ -76,14 +68,7 @@ mod tests {
         }
         open(&mut connections, 1);
         assert_eq!(connections.0.len(), CONNECTIONS_MAX);
-        assert_eq!(
-            connections
-                .0
-                .iter()
-                .filter(|entry| entry.peer == peer(1))
-                .count(),
-            2
-        );
+        assert_eq!(connections.0.iter().filter(|entry| entry.peer == peer(1)).count(), 2);
         let second = tasks.remove(1).await;
         assert!(second.unwrap_err().is_cancelled(), "the oldest of the most");
         assert!(!tasks[0].is_finished(), "the lone one stays");

@@ -8,23 +8,13 @@
 ///
 /// A Vault with namespaces may put its own in front.
 pub(crate) fn mount(path: &str, namespace: Option<&str>) -> Option<String> {
-    let path = match namespace
-        .map(|ns| ns.trim_matches('/'))
-        .filter(|ns| !ns.is_empty())
-    {
-        Some(ns) => path
-            .strip_prefix(ns)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .unwrap_or(path),
+    let path = match namespace.map(|ns| ns.trim_matches('/')).filter(|ns| !ns.is_empty()) {
+        Some(ns) => path.strip_prefix(ns).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path),
         None => path,
     };
-    let (head, role) = path
-        .strip_prefix("auth/")?
-        .strip_suffix("/secret-id")?
-        .rsplit_once('/')?;
+    let (head, role) = path.strip_prefix("auth/")?.strip_suffix("/secret-id")?.rsplit_once('/')?;
     let mount = head.strip_suffix("/role")?;
-    let usable =
-        |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(char::is_control);
+    let usable = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(char::is_control);
     if !usable(role) || !mount.split('/').all(usable) {
         return None;
     }
@@ -55,14 +45,8 @@ mod tests {
         ] {
             assert_eq!(mount(path, None).as_deref(), Some(expected), "{path}");
         }
-        assert_eq!(
-            mount("ns1/ns2/auth/approle/role/app/secret-id", Some("/ns1/ns2/")).as_deref(),
-            Some("approle")
-        );
-        assert_eq!(
-            mount("auth/approle/role/app/secret-id", Some("ns1")).as_deref(),
-            Some("approle")
-        );
+        assert_eq!(mount("ns1/ns2/auth/approle/role/app/secret-id", Some("/ns1/ns2/")).as_deref(), Some("approle"));
+        assert_eq!(mount("auth/approle/role/app/secret-id", Some("ns1")).as_deref(), Some("approle"));
     }
 
     // Bad-input table: wrong creation path.

@@ -32,11 +32,7 @@ impl Endpoint {
         if authority.contains('@') {
             return Err("it holds a user or password".to_owned());
         }
-        let host = uri
-            .host()
-            .unwrap_or_default()
-            .trim_start_matches('[')
-            .trim_end_matches(']');
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || authority.ends_with(':') {
             return Err("it names no host or port".to_owned());
         }
@@ -51,9 +47,7 @@ impl Endpoint {
 
     /// Whether both are the same server, spoken to the same way.
     pub(crate) fn same_server(&self, other: &Self) -> bool {
-        self.https == other.https
-            && self.port == other.port
-            && self.host.eq_ignore_ascii_case(&other.host)
+        self.https == other.https && self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
     }
 
     fn scheme(&self) -> &'static str {
@@ -74,14 +68,8 @@ mod tests {
     #[test]
     fn an_address_is_taken_apart() {
         let endpoint = Endpoint::parse("https://[fd00::1]:8200/vault/").unwrap();
-        assert_eq!(
-            (endpoint.https, endpoint.host.as_str(), endpoint.port),
-            (true, "fd00::1", 8200)
-        );
-        assert_eq!(
-            (endpoint.authority.as_str(), endpoint.base.as_str()),
-            ("[fd00::1]:8200", "/vault")
-        );
+        assert_eq!((endpoint.https, endpoint.host.as_str(), endpoint.port), (true, "fd00::1", 8200));
+        assert_eq!((endpoint.authority.as_str(), endpoint.base.as_str()), ("[fd00::1]:8200", "/vault"));
         assert_eq!(Endpoint::parse("https://vault").unwrap().port, 443);
         assert_eq!(Endpoint::parse("HTTP://vault").unwrap().port, 80);
         assert_eq!(Endpoint::parse("http://vault:8200").unwrap().base, "");

@@ -68,9 +68,7 @@ impl Cause {
     const fn advice(self) -> &'static str {
         match self {
             Self::Internal => "The kubelet will try again.",
-            Self::Configuration => {
-                "Correct the environment of this init container in the pod's spec."
-            }
+            Self::Configuration => "Correct the environment of this init container in the pod's spec.",
             Self::Timeout => {
                 "Look at the pod's Events (kubectl describe pod); likely causes: no kubernetes-vault controller is \
                  running or leading, its watchNamespace does not cover this namespace, the annotations \
@@ -102,10 +100,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(cause: Cause, what: impl Into<String>) -> Self {
-        Self {
-            cause,
-            what: what.into(),
-        }
+        Self { cause, what: what.into() }
     }
 
     /// Says it where people look: the last log line, and the termination message.

@@ -59,9 +59,7 @@ impl Gate {
                 Entry::Admitted
             }
             State::Busy => Entry::Busy,
-            State::Done { attempt } => Entry::DoneEarlier {
-                attempt: attempt.clone(),
-            },
+            State::Done { attempt } => Entry::DoneEarlier { attempt: attempt.clone() },
             State::Ending { why } => Entry::Ending { why: why.clone() },
         }
     }
@@ -79,9 +77,7 @@ impl Gate {
     /// Time is up: shuts the door unless a push is in work. Says whether it is shut.
     pub(crate) fn shut(&mut self, why: &str) -> bool {
         if self.0 == State::Waiting {
-            self.0 = State::Ending {
-                why: why.to_owned(),
-            };
+            self.0 = State::Ending { why: why.to_owned() };
         }
         self.0 != State::Busy
     }

@@ -82,12 +82,7 @@ impl Client {
         tls: Option<Arc<ClientConfig>>,
         proxy: Option<(Proxy, Option<Arc<ClientConfig>>)>,
     ) -> Self {
-        Self {
-            endpoint,
-            tls,
-            proxy,
-            connection: None,
-        }
+        Self { endpoint, tls, proxy, connection: None }
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -97,8 +92,7 @@ impl Client {
     /// One request and its answer, until `deadline`. Never repeats a request by itself.
     pub(crate) async fn send(&mut self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, Error> {
         let connected = timeout_at(deadline, self.connected()).await;
-        let mut sender = connected
-            .unwrap_or_else(|_| Err(Error::Connect("no connection in time".to_owned())))?;
+        let mut sender = connected.unwrap_or_else(|_| Err(Error::Connect("no connection in time".to_owned())))?;
         let request = self.request(ask)?;
         let answered = timeout_at(deadline, async {
             let response = sender.send_request(request).await?;
@@ -116,11 +110,7 @@ impl Client {
             Ok(Ok((_, Err(e)))) => return Err(Error::Lost(format!("the answer broke off: {e}"))),
         };
         self.connection = Some(sender);
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(Reply { status: head.status, headers: head.headers, body })
     }
 
     fn request(&self, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, Error> {
@@ -158,11 +148,7 @@ impl Client {
             Some((proxy, tls)) => {
                 let tcp = Box::new(dial(&proxy.endpoint).await?);
                 let stream = secured(tcp, &proxy.endpoint, tls.as_ref()).await?;
-                if self.endpoint.https {
-                    tunnel(stream, proxy, &self.endpoint).await?
-                } else {
-                    stream
-                }
+                if self.endpoint.https { tunnel(stream, proxy, &self.endpoint).await? } else { stream }
             }
         };
         let stream = secured(stream, &self.endpoint, self.tls.as_ref()).await?;
@@ -202,16 +188,9 @@ async fn secured(
         return Ok(stream);
     }
     let tls = tls.ok_or_else(|| Error::Connect("no TLS configuration".to_owned()))?;
-    let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
-        Error::Certificate(format!(
-            "{} is no name a certificate can have",
-            endpoint.host
-        ))
-    })?;
-    match TlsConnector::from(Arc::clone(tls))
-        .connect(name, stream)
-        .await
-    {
+    let name = ServerName::try_from(endpoint.host.clone())
+        .map_err(|_| Error::Certificate(format!("{} is no name a certificate can have", endpoint.host)))?;
+    match TlsConnector::from(Arc::clone(tls)).connect(name, stream).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(e) => {
             let distrusted = e
@@ -219,53 +198,30 @@ async fn secured(
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>())
                 .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_)));
             let text = format!("TLS with {}: {e}", endpoint.authority);
-            Err(if distrusted {
-                Error::Certificate(text)
-            } else {
-                Error::Connect(text)
-            })
+            Err(if distrusted { Error::Certificate(text) } else { Error::Connect(text) })
         }
     }
 }
 
 /// A tunnel through `proxy` to `target`.
-async fn tunnel(
-    stream: Box<dyn Stream>,
-    proxy: &Proxy,
-    target: &Endpoint,
-) -> Result<Box<dyn Stream>, Error> {
+async fn tunnel(stream: Box<dyn Stream>, proxy: &Proxy, target: &Endpoint) -> Result<Box<dyn Stream>, Error> {
     let failed = |why: String| Error::Connect(format!("proxy {}: {why}", proxy.endpoint.authority));
-    let host = if target.host.contains(':') {
-        format!("[{}]", target.host)
-    } else {
-        target.host.clone()
-    };
+    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
     let authority = format!("{host}:{}", target.port);
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::CONNECT;
-    *request.uri_mut() = authority
-        .parse()
-        .map_err(|_| failed("cannot name the host".to_owned()))?;
-    let header =
-        HeaderValue::from_str(&authority).map_err(|_| failed("cannot name the host".to_owned()))?;
+    *request.uri_mut() = authority.parse().map_err(|_| failed("cannot name the host".to_owned()))?;
+    let header = HeaderValue::from_str(&authority).map_err(|_| failed("cannot name the host".to_owned()))?;
     request.headers_mut().insert(HOST, header);
     if let Some(value) = proxy_header(proxy) {
         request.headers_mut().insert(PROXY_AUTHORIZATION, value);
     }
     let mut sender = handshake(stream, true).await?;
-    let response: Response<Incoming> = sender
-        .send_request(request)
-        .await
-        .map_err(|e| failed(plain(&e)))?;
+    let response: Response<Incoming> = sender.send_request(request).await.map_err(|e| failed(plain(&e)))?;
     if !response.status().is_success() {
-        return Err(failed(format!(
-            "it answered {} to CONNECT",
-            response.status()
-        )));
+        return Err(failed(format!("it answered {} to CONNECT", response.status())));
     }
-    let upgraded = hyper::upgrade::on(response)
-        .await
-        .map_err(|e| failed(plain(&e)))?;
+    let upgraded = hyper::upgrade::on(response).await.map_err(|e| failed(plain(&e)))?;
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
@@ -293,7 +249,5 @@ fn proxy_header(proxy: &Proxy) -> Option<HeaderValue> {
 /// An error with its cause, which hyper keeps apart.
 fn plain(error: &hyper::Error) -> String {
     use std::error::Error as _;
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -30,26 +30,15 @@ impl Identity {
         self.proof_with(push, || {
             let mut text = String::new();
             let file = std::fs::File::open(MOUNTINFO).ok()?;
-            file.take(MOUNTINFO_BYTES_MAX)
-                .read_to_string(&mut text)
-                .ok()?;
+            file.take(MOUNTINFO_BYTES_MAX).read_to_string(&mut text).ok()?;
             Some(text)
         })
     }
 
-    fn proof_with(
-        &self,
-        push: &Push,
-        mountinfo: impl FnOnce() -> Option<String>,
-    ) -> Option<String> {
+    fn proof_with(&self, push: &Push, mountinfo: impl FnOnce() -> Option<String>) -> Option<String> {
         for (what, variable, own, named) in [
             ("pod", "POD_NAME", &self.name, &push.pod_name),
-            (
-                "namespace",
-                "POD_NAMESPACE",
-                &self.namespace,
-                &push.pod_namespace,
-            ),
+            ("namespace", "POD_NAMESPACE", &self.namespace, &push.pod_namespace),
         ] {
             if let (Some(own), Some(named)) = (own, named)
                 && own != named
@@ -59,17 +48,13 @@ impl Identity {
         }
         let named = push.pod_uid.as_deref()?;
         if let Some(own) = &self.uid {
-            return differ(own, named)
-                .then(|| format!("it names pod UID {named}, and POD_UID is {own}"));
+            return differ(own, named).then(|| format!("it names pod UID {named}, and POD_UID is {own}"));
         }
         let uids = uids(&mountinfo()?);
         let differs = !uids.is_empty() && uids.iter().all(|own| differ(own, named));
         differs.then(|| {
             let own: Vec<_> = uids.into_iter().collect();
-            format!(
-                "it names pod UID {named}, and this pod's mounts belong to {}",
-                own.join(", ")
-            )
+            format!("it names pod UID {named}, and this pod's mounts belong to {}", own.join(", "))
         })
     }
 }
@@ -92,11 +77,7 @@ fn uids(mountinfo: &str) -> BTreeSet<String> {
             continue;
         };
         let source = fields.skip_while(|field| *field != "-").nth(2);
-        for uid in [Some(root), source]
-            .into_iter()
-            .flatten()
-            .filter_map(uid_in)
-        {
+        for uid in [Some(root), source].into_iter().flatten().filter_map(uid_in) {
             all.insert(uid.to_owned());
             if OWN_MOUNT_POINTS.contains(&point) {
                 own.insert(uid.to_owned());
@@ -116,8 +97,7 @@ fn uid_in(path: &str) -> Option<&str> {
     while let Some(part) = parts.next() {
         if part == "pods" {
             let uid = parts.clone().next()?;
-            let is_uid = matches!(uid.len(), 32 | 36)
-                && uid.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
+            let is_uid = matches!(uid.len(), 32 | 36) && uid.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
             if is_uid {
                 return Some(uid);
             }
@@ -142,25 +122,18 @@ mod tests {
     }
 
     fn mounts(lines: &[(&str, &str)]) -> String {
-        let line = |(root, point): &(&str, &str)| {
-            format!("700 699 8:1 {root} {point} rw,relatime - ext4 /dev/sda1 rw\n")
-        };
+        let line =
+            |(root, point): &(&str, &str)| format!("700 699 8:1 {root} {point} rw,relatime - ext4 /dev/sda1 rw\n");
         lines.iter().map(line).collect()
     }
 
     fn proof(mountinfo: &str, uid: &str) -> bool {
-        Identity::default()
-            .proof_with(&push("p", "n", uid), || Some(mountinfo.to_owned()))
-            .is_some()
+        Identity::default().proof_with(&push("p", "n", uid), || Some(mountinfo.to_owned())).is_some()
     }
 
     #[test]
     fn what_the_spec_sets_is_compared() {
-        let own = Identity {
-            name: Some("p".into()),
-            namespace: Some("n".into()),
-            uid: Some(A.into()),
-        };
+        let own = Identity { name: Some("p".into()), namespace: Some("n".into()), uid: Some(A.into()) };
         let proof = |push: &Push| own.proof_with(push, || panic!("POD_UID is enough"));
         assert_eq!(proof(&push("p", "n", A)), None);
         assert_eq!(proof(&push("", "", "")), None);
@@ -174,8 +147,7 @@ mod tests {
         let kubelet = format!("/var/lib/kubelet/pods/{A}/volumes/kubernetes.io~empty-dir/x");
         assert!(!proof(&mounts(&[(&kubelet, "/x")]), A));
         assert!(proof(&mounts(&[(&kubelet, "/x")]), B));
-        let as_source =
-            format!("700 699 0:9 / /x rw shared:1 master:2 - ext4 /kubelet/pods/{A}/v rw\n");
+        let as_source = format!("700 699 0:9 / /x rw shared:1 master:2 - ext4 /kubelet/pods/{A}/v rw\n");
         assert!(proof(&as_source, B));
         assert!(!proof(&as_source, A));
     }
@@ -184,28 +156,18 @@ mod tests {
     fn what_cannot_be_known_is_accepted() {
         assert!(!proof("", B));
         assert!(!proof("nonsense\n700 699", B));
-        assert!(!proof(
-            &mounts(&[("/", "/"), ("/var/lib/kubelet/pods/readme/x", "/y")]),
-            B
-        ));
+        assert!(!proof(&mounts(&[("/", "/"), ("/var/lib/kubelet/pods/readme/x", "/y")]), B));
         // A monitor that mounts other pods' directories, without a mark of its own.
         let (a, static_pod) = (format!("/pods/{A}/v"), format!("/pods/{STATIC}/v"));
         assert!(!proof(&mounts(&[(&a, "/a"), (&static_pod, "/b")]), B));
         // A static pod has another UID in the API than on its node.
         assert!(!proof(&mounts(&[(&static_pod, "/etc/hosts")]), B));
-        assert!(
-            Identity::default()
-                .proof_with(&push("p", "n", ""), || panic!("nothing to compare"))
-                .is_none()
-        );
+        assert!(Identity::default().proof_with(&push("p", "n", ""), || panic!("nothing to compare")).is_none());
     }
 
     #[test]
     fn our_own_mount_points_outweigh_others() {
-        let (a, b) = (
-            format!("/var/lib/kubelet/pods/{A}/etc-hosts"),
-            format!("/pods/{B}/v"),
-        );
+        let (a, b) = (format!("/var/lib/kubelet/pods/{A}/etc-hosts"), format!("/pods/{B}/v"));
         let mounts = mounts(&[(&b, "/b"), (&a, "/etc/hosts")]);
         assert!(!proof(&mounts, A));
         assert!(proof(&mounts, B));

@@ -51,9 +51,7 @@ pub(crate) fn fatal(message: &str) {
 pub(crate) fn stranger(message: &str) {
     let now = clock::now().as_second();
     let lines = {
-        let mut window = STRANGERS
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut window = STRANGERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if now - window.0 >= STRANGER_WINDOW_SECS {
             *window = (now, 0);
         }

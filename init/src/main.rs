@@ -43,10 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // What is in memory must not end up in a file of the node when the process crashes. It may already be so set.
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     let _ = setrlimit(Resource::Core, none);
     match start() {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,7 +56,7 @@ fn main() -> ExitCode {
 
 /// `KUBERNETES_VAULT_*` are set by whoever builds a release.
 fn version() -> String {
-    let version = option_env!("KUBERNETES_VAULT_VERSION").unwrap_or(env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
     let commit = option_env!("KUBERNETES_VAULT_COMMIT").unwrap_or("unknown");
     let date = option_env!("KUBERNETES_VAULT_BUILD_DATE").unwrap_or("unknown");
     format!("Kubernetes-Vault init container {version} ({commit}) built on {date}")

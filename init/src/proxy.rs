@@ -61,39 +61,24 @@ impl Proxies {
 
     /// The proxy for calls to `target`; `None`: straight there.
     pub(crate) fn for_target(&self, target: &Endpoint) -> Option<&Proxy> {
-        let proxy = if target.https {
-            self.https.as_ref()
-        } else {
-            self.http.as_ref()
-        }?;
+        let proxy = if target.https { self.https.as_ref() } else { self.http.as_ref() }?;
         let host = target.host.trim_end_matches('.').to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok();
         // As Go: what is on this machine is never behind a proxy.
-        let local =
-            host == "localhost" || address.is_some_and(|ip| ip.to_canonical().is_loopback());
-        let excepted = local
-            || self
-                .exceptions
-                .iter()
-                .any(|e| e.matches(&host, address, target.port));
+        let local = host == "localhost" || address.is_some_and(|ip| ip.to_canonical().is_loopback());
+        let excepted = local || self.exceptions.iter().any(|e| e.matches(&host, address, target.port));
         (!excepted).then_some(proxy)
     }
 }
 
 impl Proxy {
     fn parse(text: &str) -> Result<Self, String> {
-        let full = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
+        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let Some((scheme, rest)) = full.split_once("://") else {
             return Err("not a URL".to_owned());
         };
         if scheme.starts_with("socks") {
-            return Err(
-                "SOCKS proxies are not supported, only http:// and https:// ones".to_owned(),
-            );
+            return Err("SOCKS proxies are not supported, only http:// and https:// ones".to_owned());
         }
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, _) = rest.split_at(authority_end);
@@ -106,17 +91,10 @@ impl Proxy {
         endpoint.base.clear();
         let authorization = user.map(|user| {
             let plain = Zeroizing::new(percent_decoded(user));
-            let plain = if plain.contains(&b':') {
-                plain
-            } else {
-                Zeroizing::new([&plain[..], b":"].concat())
-            };
+            let plain = if plain.contains(&b':') { plain } else { Zeroizing::new([&plain[..], b":"].concat()) };
             Zeroizing::new(format!("Basic {}", wire::base64_encode(&plain)))
         });
-        Ok(Self {
-            endpoint,
-            authorization,
-        })
+        Ok(Self { endpoint, authorization })
     }
 }
 
@@ -124,10 +102,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let hex = tail
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|two| std::str::from_utf8(two).ok());
+        let hex = tail.get(..2).filter(|_| *first == b'%').and_then(|two| std::str::from_utf8(two).ok());
         if let Some(byte) = hex.and_then(|two| u8::from_str_radix(two, 16).ok()) {
             out.push(byte);
             rest = &tail[2..];
@@ -151,32 +126,16 @@ impl Exception {
         if let Some((address, bits)) = entry.split_once('/') {
             let address: IpAddr = address.parse().ok()?;
             let bits = bits.parse().ok().filter(|&bits| bits <= width(address))?;
-            return Some(Self::Network {
-                address,
-                bits,
-                port: None,
-            });
+            return Some(Self::Network { address, bits, port: None });
         }
         let (host, port) = split_port(&entry);
         if let Ok(address) = host.parse::<IpAddr>() {
-            return Some(Self::Network {
-                address,
-                bits: width(address),
-                port,
-            });
+            return Some(Self::Network { address, bits: width(address), port });
         }
         let host = host.strip_prefix('*').unwrap_or(host);
         Some(match host.strip_prefix('.') {
-            Some(suffix) => Self::Domain {
-                suffix: suffix.to_owned(),
-                itself: false,
-                port,
-            },
-            None => Self::Domain {
-                suffix: host.to_owned(),
-                itself: true,
-                port,
-            },
+            Some(suffix) => Self::Domain { suffix: suffix.to_owned(), itself: false, port },
+            None => Self::Domain { suffix: host.to_owned(), itself: true, port },
         })
     }
 
@@ -184,22 +143,11 @@ impl Exception {
         let port_fits = |port: &Option<u16>| port.is_none_or(|port| port == target_port);
         match self {
             Self::All => true,
-            Self::Network {
-                address,
-                bits,
-                port,
-            } => {
-                port_fits(port)
-                    && ip.is_some_and(|ip| same_network(ip.to_canonical(), *address, *bits))
+            Self::Network { address, bits, port } => {
+                port_fits(port) && ip.is_some_and(|ip| same_network(ip.to_canonical(), *address, *bits))
             }
-            Self::Domain {
-                suffix,
-                itself,
-                port,
-            } => {
-                let below = host
-                    .strip_suffix(suffix.as_str())
-                    .is_some_and(|rest| rest.ends_with('.'));
+            Self::Domain { suffix, itself, port } => {
+                let below = host.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'));
                 port_fits(port) && (below || (*itself && host == suffix))
             }
         }
@@ -210,10 +158,7 @@ impl Exception {
 fn split_port(entry: &str) -> (&str, Option<u16>) {
     if let Some(inner) = entry.strip_prefix('[') {
         return match inner.split_once(']') {
-            Some((host, rest)) => (
-                host,
-                rest.strip_prefix(':').and_then(|port| port.parse().ok()),
-            ),
+            Some((host, rest)) => (host, rest.strip_prefix(':').and_then(|port| port.parse().ok())),
             None => (entry, None),
         };
     }
@@ -244,27 +189,17 @@ mod tests {
     use super::*;
 
     fn proxies(env: &[(&str, &str)]) -> Result<Proxies, String> {
-        Proxies::read(&|name: &str| {
-            env.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, v)| (*v).to_owned())
-        })
+        Proxies::read(&|name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned()))
     }
 
     fn used(env: &[(&str, &str)], target: &str) -> Option<String> {
         let proxies = proxies(env).ok().unwrap();
-        proxies
-            .for_target(&Endpoint::parse(target).unwrap())
-            .map(|proxy| proxy.endpoint.authority.clone())
+        proxies.for_target(&Endpoint::parse(target).unwrap()).map(|proxy| proxy.endpoint.authority.clone())
     }
 
     #[test]
     fn each_scheme_has_its_own() {
-        let env = [
-            ("HTTP_PROXY", "http://a:1"),
-            ("http_proxy", "http://b:1"),
-            ("https_proxy", "c:3"),
-        ];
+        let env = [("HTTP_PROXY", "http://a:1"), ("http_proxy", "http://b:1"), ("https_proxy", "c:3")];
         assert_eq!(used(&env, "http://vault:8200").as_deref(), Some("a:1"));
         assert_eq!(used(&env, "https://vault:8200").as_deref(), Some("c:3"));
         assert_eq!(used(&[("HTTP_PROXY", "a:1")], "https://vault"), None);
@@ -272,21 +207,15 @@ mod tests {
 
     #[test]
     fn this_machine_is_never_behind_a_proxy() {
-        for target in [
-            "http://localhost:8200",
-            "http://127.0.0.1:8200",
-            "http://[::1]:8200",
-            "http://127.9.9.9",
-        ] {
+        for target in ["http://localhost:8200", "http://127.0.0.1:8200", "http://[::1]:8200", "http://127.9.9.9"] {
             assert_eq!(used(&[("HTTP_PROXY", "a:1")], target), None, "{target}");
         }
     }
 
     #[test]
     fn exceptions_are_read_as_go_reads_them() {
-        let excepted = |no_proxy: &str, target: &str| {
-            used(&[("HTTP_PROXY", "a:1"), ("no_proxy", no_proxy)], target).is_none()
-        };
+        let excepted =
+            |no_proxy: &str, target: &str| used(&[("HTTP_PROXY", "a:1"), ("no_proxy", no_proxy)], target).is_none();
         for (no_proxy, target) in [
             ("*", "http://vault"),
             ("x, vault.svc ,y", "http://vault.svc"),
@@ -320,9 +249,7 @@ mod tests {
 
     #[test]
     fn a_user_and_password_become_a_header() {
-        let proxies = proxies(&[("HTTP_PROXY", "http://us%65r:p%40ss@proxy:3128/")])
-            .ok()
-            .unwrap();
+        let proxies = proxies(&[("HTTP_PROXY", "http://us%65r:p%40ss@proxy:3128/")]).ok().unwrap();
         let proxy = proxies.http.unwrap();
         assert_eq!(proxy.endpoint.authority, "proxy:3128");
         assert_eq!(proxy.authorization.unwrap().as_str(), "Basic dXNlcjpwQHNz");
@@ -330,16 +257,9 @@ mod tests {
 
     #[test]
     fn what_is_no_proxy_is_refused_without_its_password() {
-        for bad in [
-            "socks5://user:hunter2@proxy:1",
-            "ftp://user:hunter2@proxy",
-            "http://user:hunter2@:x",
-        ] {
+        for bad in ["socks5://user:hunter2@proxy:1", "ftp://user:hunter2@proxy", "http://user:hunter2@:x"] {
             let error = proxies(&[("HTTPS_PROXY", bad)]).err().unwrap();
-            assert!(
-                error.starts_with("Invalid HTTPS_PROXY") && !error.contains("hunter2"),
-                "{error}"
-            );
+            assert!(error.starts_with("Invalid HTTPS_PROXY") && !error.contains("hunter2"), "{error}");
         }
     }
 }

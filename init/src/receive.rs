@@ -95,11 +95,7 @@ pub(crate) fn listen() -> Result<TcpListener, Failure> {
 }
 
 fn bind(ip: IpAddr) -> io::Result<TcpListener> {
-    let family = if ip.is_ipv6() {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
-    };
+    let family = if ip.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     if ip.is_ipv6() {
@@ -129,12 +125,7 @@ pub(crate) async fn serve(
         ),
     );
     let (events, mut inbox) = mpsc::channel(EVENTS_MAX);
-    let state = Arc::new(State {
-        worker,
-        gate: Mutex::default(),
-        connections: Mutex::default(),
-        events,
-    });
+    let state = Arc::new(State { worker, gate: Mutex::default(), connections: Mutex::default(), events });
     let mut wake = deadline;
     let mut ended = None;
     for id in 0.. {
@@ -192,13 +183,7 @@ fn admit(state: &Arc<State>, acceptor: &TlsAcceptor, id: u64, stream: TcpStream,
 }
 
 /// One connection: handshake, one request, its answer, and time to read it.
-async fn converse(
-    state: &Arc<State>,
-    acceptor: &TlsAcceptor,
-    id: u64,
-    stream: TcpStream,
-    peer: IpAddr,
-) {
+async fn converse(state: &Arc<State>, acceptor: &TlsAcceptor, id: u64, stream: TcpStream, peer: IpAddr) {
     // The answer is one small write; waiting to fill a packet would only cost time.
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
@@ -246,9 +231,7 @@ impl State {
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell(&self, event: Event) {
@@ -271,30 +254,19 @@ impl State {
         }
         // Who asks first whether to send is told at once; who just sends has to be heard out.
         let discard = (!request.headers().contains_key(EXPECT)).then_some(DISCARD_BYTES_MAX);
-        let read = timeout(
-            BODY_MAX,
-            body::read(request.into_body(), BODY_BYTES_MAX, discard),
-        )
-        .await;
+        let read = timeout(BODY_MAX, body::read(request.into_body(), BODY_BYTES_MAX, discard)).await;
         let push = match read {
             Ok(Ok(body)) => Push::decode(&body),
             Ok(Err(body::Error::TooLarge)) => {
-                log::stranger(&format!(
-                    "Push from {peer} refused: longer than {BODY_BYTES_MAX} bytes."
-                ));
-                return response(
-                    answer::TOO_LARGE,
-                    format!("At most {BODY_BYTES_MAX} bytes."),
-                );
+                log::stranger(&format!("Push from {peer} refused: longer than {BODY_BYTES_MAX} bytes."));
+                return response(answer::TOO_LARGE, format!("At most {BODY_BYTES_MAX} bytes."));
             }
             Ok(Err(body::Error::Broken(e))) => {
                 log::stranger(&format!("Push from {peer} broke off: {e}."));
                 return response(answer::NOT_A_PUSH, answer::NOT_A_PUSH_TEXT.to_owned());
             }
             Err(_) => {
-                log::stranger(&format!(
-                    "Push from {peer} refused: it took longer than {BODY_MAX:?}."
-                ));
+                log::stranger(&format!("Push from {peer} refused: it took longer than {BODY_MAX:?}."));
                 return response(answer::TOO_SLOW, "The request took too long.".to_owned());
             }
         };
@@ -307,18 +279,10 @@ impl State {
         }
     }
 
-    async fn consider(
-        self: Arc<Self>,
-        push: Push,
-        id: u64,
-        peer: IpAddr,
-        last: &AtomicBool,
-    ) -> Response<Full<Bytes>> {
+    async fn consider(self: Arc<Self>, push: Push, id: u64, peer: IpAddr, last: &AtomicBool) -> Response<Full<Bytes>> {
         // Before the gate: who looks for another pod must not learn what became of this one.
         if let Some(proof) = self.worker.config.identity.proof_against(&push) {
-            log::stranger(&format!(
-                "Push from {peer} is meant for another pod: {proof}."
-            ));
+            log::stranger(&format!("Push from {peer} is meant for another pod: {proof}."));
             return response(answer::NOT_THIS_POD, format!("{proof}."));
         }
         let entry = self.gate().enter();
@@ -326,10 +290,7 @@ impl State {
             Entry::Admitted => {}
             Entry::Busy => return response(answer::BUSY, "Another push is in work.".to_owned()),
             Entry::DoneEarlier { attempt } => {
-                return response(
-                    answer::DONE_EARLIER,
-                    attempt.as_deref().map(attempt_body).unwrap_or_default(),
-                );
+                return response(answer::DONE_EARLIER, attempt.as_deref().map(attempt_body).unwrap_or_default());
             }
             Entry::Ending { why } => return response(answer::NO_PUSH_CAN_MEND, why),
         }
@@ -346,9 +307,7 @@ impl State {
                 last.store(outcome.ends(), Ordering::Relaxed);
                 let mut response = response(outcome.status, outcome.body);
                 if let Some(secs) = outcome.retry_after {
-                    response
-                        .headers_mut()
-                        .insert(RETRY_AFTER, HeaderValue::from(secs));
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
                 }
                 response
             }
@@ -359,9 +318,7 @@ impl State {
 
     async fn work(self: Arc<Self>, push: Push, result: oneshot::Sender<Outcome>) {
         let outcome = self.worker.accept(&push).await;
-        let end = outcome
-            .ends()
-            .then(|| outcome.failure.clone().map_or(Ok(()), Err));
+        let end = outcome.ends().then(|| outcome.failure.clone().map_or(Ok(()), Err));
         self.gate().leave(outcome.verdict.clone());
         let Some(end) = end else {
             self.tell(Event::Idle).await;
@@ -386,8 +343,7 @@ impl State {
 fn response(status: u16, body: String) -> Response<Full<Bytes>> {
     let text = !body.is_empty();
     let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if text {
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, plain);

@@ -18,10 +18,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 ///
 /// Called from here alone, which lets the linker leave RSA's signing out.
 pub(crate) fn provider() -> CryptoProvider {
-    CryptoProvider {
-        key_provider: &NoKeys,
-        ..ring::default_provider()
-    }
+    CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() }
 }
 
 #[derive(Debug)]
@@ -38,27 +35,19 @@ pub(crate) fn roots_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'sta
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| "it is not a valid PEM bundle")?;
-    if certificates.is_empty() {
-        Err("there is no certificate in it")
-    } else {
-        Ok(certificates)
-    }
+    if certificates.is_empty() { Err("there is no certificate in it") } else { Ok(certificates) }
 }
 
 /// A client's configuration that trusts `bundle` alone, or the public roots where there is none.
 ///
 /// `public_roots`: SSL_CERT_FILE, a bundle in place of the roots that are compiled in.
-pub(crate) fn client(
-    bundle: Option<&[u8]>,
-    public_roots: Option<&Path>,
-) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn client(bundle: Option<&[u8]>, public_roots: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let named = match (bundle, public_roots) {
         (Some(pem), _) => roots_of(pem).map_err(|e| format!("the CA bundle: {e}"))?,
         (None, Some(path)) => {
             let shown = path.display();
-            let pem = std::fs::read(path)
-                .map_err(|e| format!("cannot read SSL_CERT_FILE ({shown}): {e}"))?;
+            let pem = std::fs::read(path).map_err(|e| format!("cannot read SSL_CERT_FILE ({shown}): {e}"))?;
             roots_of(&pem).map_err(|e| format!("SSL_CERT_FILE ({shown}): {e}"))?
         }
         (None, None) => Vec::new(),
@@ -73,15 +62,10 @@ pub(crate) fn client(
         }
     }
     let provider = Arc::new(provider());
-    let chains =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|e| format!("the CA bundle: {e}"))?;
-    let verifier = Arc::new(Verifier {
-        chains,
-        named,
-        provider: Arc::clone(&provider),
-    });
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|e| format!("the CA bundle: {e}"))?;
+    let verifier = Arc::new(Verifier { chains, named, provider: Arc::clone(&provider) });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
@@ -110,13 +94,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict = self.chains.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verdict = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verdict {
             // webpki comes to this error only after it found the certificate's validity in order.
             Err(error) if is_ca_as_server(&error) && self.named.contains(end_entity) => {
@@ -149,9 +127,7 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -165,20 +141,14 @@ fn is_ca_as_server(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    fn self_signed(
-        name: &str,
-        is_ca: bool,
-        end: (i32, u8, u8),
-    ) -> (String, CertificateDer<'static>) {
+    fn self_signed(name: &str, is_ca: bool, end: (i32, u8, u8)) -> (String, CertificateDer<'static>) {
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         if is_ca {
             params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         }
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(end.0, end.1, end.2);
-        let certificate = params
-            .self_signed(&rcgen::KeyPair::generate().unwrap())
-            .unwrap();
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
         (certificate.pem(), certificate.der().clone())
     }
 
@@ -188,20 +158,12 @@ mod tests {
         roots.add_parsable_certificates(named.iter().cloned());
         let provider = Arc::new(ring::default_provider());
         let chains =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .unwrap();
-        let verifier = Verifier {
-            chains,
-            named,
-            provider,
-        };
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+        let verifier = Verifier { chains, named, provider };
         // 2026-11-23
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_795_392_000));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        verifier
-            .verify_server_cert(presented, &[], &name, &[], now)
-            .map(drop)
+        verifier.verify_server_cert(presented, &[], &name, &[], now).map(drop)
     }
 
     #[test]
@@ -213,10 +175,7 @@ mod tests {
         assert!(verify(&pem, &certificate, "vault").is_ok());
         assert!(verify(&format!("{other_pem}{pem}"), &certificate, "vault").is_ok());
         assert!(verify(&pem, &certificate, "other").is_err(), "another name");
-        assert!(
-            verify(&other_pem, &certificate, "vault").is_err(),
-            "another key"
-        );
+        assert!(verify(&other_pem, &certificate, "vault").is_err(), "another key");
         assert!(verify(&pem, &other, "vault").is_err(), "another key");
         assert!(verify(&old_pem, &old, "vault").is_err(), "its time is up");
         assert!(verify(&pem, &leaf, "vault").is_err(), "not signed by it");
@@ -225,18 +184,8 @@ mod tests {
     #[test]
     fn a_bundle_without_a_certificate_is_refused() {
         assert!(client(Some(b"nothing"), None).is_err());
-        assert!(
-            client(
-                Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-                None
-            )
-            .is_err()
-        );
-        assert!(
-            client(None, Some(Path::new("/nonexistent")))
-                .unwrap_err()
-                .contains("SSL_CERT_FILE")
-        );
+        assert!(client(Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), None).is_err());
+        assert!(client(None, Some(Path::new("/nonexistent"))).unwrap_err().contains("SSL_CERT_FILE"));
         assert!(client(None, None).is_ok());
     }
 }

@@ -94,11 +94,7 @@ impl Vault {
     }
 
     /// The path that made the wrapping token.
-    pub(crate) async fn lookup(
-        &mut self,
-        token: &str,
-        deadline: Instant,
-    ) -> Result<String, Failed> {
+    pub(crate) async fn lookup(&mut self, token: &str, deadline: Instant) -> Result<String, Failed> {
         let call = Call {
             path: "sys/wrapping/lookup",
             token: Some(token),
@@ -111,11 +107,7 @@ impl Vault {
     }
 
     /// Unwraps. The wrapping token is good for nothing afterwards, whatever comes back.
-    pub(crate) async fn unwrap(
-        &mut self,
-        token: &str,
-        deadline: Instant,
-    ) -> Result<Zeroizing<Vec<u8>>, Failed> {
+    pub(crate) async fn unwrap(&mut self, token: &str, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Failed> {
         let call = Call {
             path: "sys/wrapping/unwrap",
             token: Some(token),
@@ -137,10 +129,7 @@ impl Vault {
         let call = Call {
             path: &format!("auth/{mount}/login"),
             token: None,
-            body: gojson::object(&[
-                ("role_id", Value::String(role_id)),
-                ("secret_id", Value::String(secret_id)),
-            ]),
+            body: gojson::object(&[("role_id", Value::String(role_id)), ("secret_id", Value::String(secret_id))]),
             secrets: &[secret_id, role_id],
             try_max: None,
         };
@@ -149,11 +138,7 @@ impl Vault {
     }
 
     /// Gives a token back that nobody is going to use.
-    pub(crate) async fn revoke_self(
-        &mut self,
-        token: &str,
-        deadline: Instant,
-    ) -> Result<(), Failed> {
+    pub(crate) async fn revoke_self(&mut self, token: &str, deadline: Instant) -> Result<(), Failed> {
         let call = Call {
             path: "auth/token/revoke-self",
             token: Some(token),
@@ -165,16 +150,10 @@ impl Vault {
     }
 
     /// One request, repeated while that can help and `deadline` allows.
-    async fn call(
-        &mut self,
-        call: &Call<'_>,
-        deadline: Instant,
-    ) -> Result<Zeroizing<Vec<u8>>, Failed> {
+    async fn call(&mut self, call: &Call<'_>, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Failed> {
         let mut lost = false;
         for tries in 0.. {
-            let this_try = call
-                .try_max
-                .map_or(deadline, |max| deadline.min(Instant::now() + max));
+            let this_try = call.try_max.map_or(deadline, |max| deadline.min(Instant::now() + max));
             let (fault, unseen) = match self.once(call, this_try).await {
                 Ok(body) => return Ok(body),
                 Err(failed) => (failed.fault, failed.lost),
@@ -185,49 +164,29 @@ impl Vault {
             let Some(wait) = wait_before_retry(&fault, tries, jitter, left) else {
                 return Err(Failed { fault, lost });
             };
-            crate::log::debug(&format!(
-                "{} failed, trying again in {wait:?}: {}",
-                call.path,
-                fault.text()
-            ));
+            crate::log::debug(&format!("{} failed, trying again in {wait:?}: {}", call.path, fault.text()));
             tokio::time::sleep(wait).await;
         }
         // The loop ends by returning only.
-        Err(Failed {
-            fault: Fault::Unreachable("no more tries".to_owned()),
-            lost,
-        })
+        Err(Failed { fault: Fault::Unreachable("no more tries".to_owned()), lost })
     }
 
-    async fn once(
-        &mut self,
-        call: &Call<'_>,
-        deadline: Instant,
-    ) -> Result<Zeroizing<Vec<u8>>, Failed> {
+    async fn once(&mut self, call: &Call<'_>, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Failed> {
         let seen = |fault| Failed { fault, lost: false };
         let mut path = format!("{}/v1/{}", self.client.endpoint().base, call.path);
         for _ in 0..=REDIRECTS_MAX {
             let headers = self.headers(call.token).map_err(seen)?;
-            let ask = Ask {
-                method: Method::PUT,
-                path: &path,
-                headers,
-                body: call.body.clone(),
-            };
+            let ask = Ask { method: Method::PUT, path: &path, headers, body: call.body.clone() };
             let reply = match self.client.send(ask, deadline).await {
                 Ok(reply) => reply,
                 Err(Error::Connect(why)) => return Err(seen(Fault::Unreachable(why))),
                 Err(Error::Certificate(why)) => return Err(seen(Fault::Wrong(why))),
                 Err(Error::Lost(why)) => {
-                    return Err(Failed {
-                        fault: Fault::Unreachable(why),
-                        lost: true,
-                    });
+                    return Err(Failed { fault: Fault::Unreachable(why), lost: true });
                 }
             };
             if reply.status.is_redirection() {
-                path = same_server_path(&reply, self.client.endpoint())
-                    .map_err(|why| seen(Fault::Wrong(why)))?;
+                path = same_server_path(&reply, self.client.endpoint()).map_err(|why| seen(Fault::Wrong(why)))?;
                 continue;
             }
             if reply.status.is_success() {
@@ -235,19 +194,13 @@ impl Vault {
             }
             return Err(classify(&reply, call.secrets));
         }
-        Err(seen(Fault::Wrong(format!(
-            "{} redirects in a circle",
-            self.client.endpoint()
-        ))))
+        Err(seen(Fault::Wrong(format!("{} redirects in a circle", self.client.endpoint()))))
     }
 
     fn headers(&self, token: Option<&str>) -> Result<HeaderMap, Fault> {
         let mut headers = HeaderMap::new();
         // Vault Agent and Proxy can be set to refuse requests without it, as a guard against request forgery.
-        headers.insert(
-            HeaderName::from_static("x-vault-request"),
-            HeaderValue::from_static("true"),
-        );
+        headers.insert(HeaderName::from_static("x-vault-request"), HeaderValue::from_static("true"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(token).map_err(|_| Fault::Refused {
@@ -258,10 +211,7 @@ impl Vault {
             headers.insert(HeaderName::from_static("x-vault-token"), value);
         }
         if let Some(namespace) = &self.namespace {
-            headers.insert(
-                HeaderName::from_static("x-vault-namespace"),
-                namespace.clone(),
-            );
+            headers.insert(HeaderName::from_static("x-vault-namespace"), namespace.clone());
         }
         Ok(headers)
     }
@@ -276,10 +226,7 @@ pub(crate) fn secret_id_in(body: &[u8]) -> Option<SecretId> {
 fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Failed> {
     serde_json::from_slice(body).map_err(|_| {
         // Without the parser's words: they may quote the answer, and the answer holds secrets.
-        Failed {
-            fault: Fault::Wrong(format!("the answer to {what} does not come from a Vault")),
-            lost: true,
-        }
+        Failed { fault: Fault::Wrong(format!("the answer to {what} does not come from a Vault")), lost: true }
     })
 }
 
@@ -291,17 +238,8 @@ mod tests {
     fn a_secret_id_is_known_by_its_field() {
         let body = br#"{"data":{"secret_id":"s","secret_id_accessor":"a","secret_id_ttl":0}}"#;
         let id = secret_id_in(body).unwrap();
-        assert_eq!(
-            (id.secret_id.0.as_str(), id.secret_id_accessor.as_str()),
-            ("s", "a")
-        );
-        for other in [
-            "",
-            "{}",
-            r#"{"data":null}"#,
-            r#"{"data":{"a":1}}"#,
-            r#"{"data":{"secret_id":""}}"#,
-        ] {
+        assert_eq!((id.secret_id.0.as_str(), id.secret_id_accessor.as_str()), ("s", "a"));
+        for other in ["", "{}", r#"{"data":null}"#, r#"{"data":{"a":1}}"#, r#"{"data":{"secret_id":""}}"#] {
             assert!(secret_id_in(other.as_bytes()).is_none());
         }
     }

@@ -69,29 +69,16 @@ impl Worker {
         let outcome = match self.work(push, Instant::now()).await {
             Ok(()) => Outcome {
                 status: answer::DONE,
-                body: push
-                    .attempt
-                    .as_deref()
-                    .map(attempt_body)
-                    .unwrap_or_default(),
+                body: push.attempt.as_deref().map(attempt_body).unwrap_or_default(),
                 retry_after: None,
-                verdict: Verdict::Accepted {
-                    attempt: push.attempt.clone(),
-                },
+                verdict: Verdict::Accepted { attempt: push.attempt.clone() },
                 failure: None,
             },
             Err(stop) => stop.into_outcome(),
         };
         if !matches!(outcome.verdict, Verdict::Accepted { .. }) {
-            let next = if outcome.failure.is_some() {
-                "Giving up."
-            } else {
-                "Waiting for another push."
-            };
-            let line = format!(
-                "Push not accepted ({}): {} {next}",
-                outcome.status, outcome.body
-            );
+            let next = if outcome.failure.is_some() { "Giving up." } else { "Waiting for another push." };
+            let line = format!("Push not accepted ({}): {} {next}", outcome.status, outcome.body);
             if outcome.status == answer::TOKEN_REFUSED {
                 log::error(&line);
             } else {
@@ -109,16 +96,8 @@ impl Worker {
             let text = format!("its time was up at {expires} by this node's clock");
             return Err(Stop::Token(TokenFault::Expired, text));
         }
-        let address = self
-            .config
-            .vault_addr
-            .as_ref()
-            .map_or(push.vault_addr.as_str(), |a| a.text.as_str());
-        let bundle = self
-            .config
-            .vault_cas
-            .as_deref()
-            .or(push.vault_cas.as_deref());
+        let address = self.config.vault_addr.as_ref().map_or(push.vault_addr.as_str(), |a| a.text.as_str());
+        let bundle = self.config.vault_cas.as_deref().or(push.vault_cas.as_deref());
         if self.config.mode == Mode::WrappedSecretId {
             let content = gojson::object(&[
                 ("roleId", Value::String(&self.config.role_id)),
@@ -143,11 +122,7 @@ impl Worker {
         let written = self.write(bundle, "vault-token", &token_file(&login, address));
         if let Err(failure) = written {
             let deadline = (started + WORK_MAX).min(Instant::now() + REVOKE_MAX);
-            if vault
-                .revoke_self(&login.client_token.0, deadline)
-                .await
-                .is_err()
-            {
+            if vault.revoke_self(&login.client_token.0, deadline).await.is_err() {
                 log::error(&format!(
                     "The token with accessor {} could not be written and could not be revoked; it expires by itself in {} seconds.",
                     login.accessor, login.lease_duration
@@ -174,58 +149,33 @@ impl Worker {
         };
         let not_now = |why| Stop::NotNow(why, None);
         let public = self.config.public_roots.as_deref();
-        let tls = if endpoint.https {
-            Some(tls::client(bundle, public).map_err(not_now)?)
-        } else {
-            None
-        };
+        let tls = if endpoint.https { Some(tls::client(bundle, public).map_err(not_now)?) } else { None };
         let proxy = match self.config.proxies.for_target(&endpoint) {
             // The bundle is Vault's; a proxy has a public certificate or none.
-            Some(proxy) if proxy.endpoint.https => Some((
-                proxy.clone(),
-                Some(tls::client(None, public).map_err(not_now)?),
-            )),
+            Some(proxy) if proxy.endpoint.https => {
+                Some((proxy.clone(), Some(tls::client(None, public).map_err(not_now)?)))
+            }
             Some(proxy) => Some((proxy.clone(), None)),
             None => None,
         };
-        let via = proxy
-            .as_ref()
-            .map(|(p, _)| format!(" by way of {}", p.endpoint))
-            .unwrap_or_default();
+        let via = proxy.as_ref().map(|(p, _)| format!(" by way of {}", p.endpoint)).unwrap_or_default();
         log::debug(&format!("Asking Vault at {endpoint}{via}."));
         let namespace = self.namespace(push);
-        Vault::new(Client::new(endpoint, tls, proxy), namespace).ok_or_else(|| {
-            Stop::NotNow("the namespace cannot be sent as a header".to_owned(), None)
-        })
+        Vault::new(Client::new(endpoint, tls, proxy), namespace)
+            .ok_or_else(|| Stop::NotNow("the namespace cannot be sent as a header".to_owned(), None))
     }
 
     fn namespace<'a>(&'a self, push: &'a Push) -> Option<&'a str> {
-        self.config
-            .vault_namespace
-            .as_deref()
-            .or(push.namespace.as_deref())
+        self.config.vault_namespace.as_deref().or(push.namespace.as_deref())
     }
 
     /// The secret_id, once it is known to be one, and the mount that made it.
-    async fn unwrap(
-        &self,
-        vault: &mut Vault,
-        push: &Push,
-        started: Instant,
-    ) -> Result<(String, SecretId), Stop> {
+    async fn unwrap(&self, vault: &mut Vault, push: &Push, started: Instant) -> Result<(String, SecretId), Stop> {
         let path = vault
             .lookup(&push.token, started + LOOKUP_MAX)
             .await
             // Looking up uses nothing up, so a lost answer leaves no doubt.
-            .map_err(|failed| {
-                stop_at_token(
-                    Failed {
-                        lost: false,
-                        ..failed
-                    },
-                    push,
-                )
-            })?;
+            .map_err(|failed| stop_at_token(Failed { lost: false, ..failed }, push))?;
         let Some(mount) = creation_path::mount(&path, self.namespace(push)) else {
             let text = format!(
                 "it was made at {path}, not at auth/<mount>/role/<role>/secret-id. SECURITY: somebody may have \
@@ -233,16 +183,10 @@ impl Worker {
             );
             return Err(Stop::Token(TokenFault::Path, text));
         };
-        let body = vault
-            .unwrap(&push.token, started + WORK_MAX)
-            .await
-            .map_err(|failed| stop_at_token(failed, push))?;
+        let body = vault.unwrap(&push.token, started + WORK_MAX).await.map_err(|failed| stop_at_token(failed, push))?;
         match vault::secret_id_in(&body) {
             Some(secret_id) => Ok((mount, secret_id)),
-            None => Err(Stop::Token(
-                TokenFault::Path,
-                "there is no secret_id in it".to_owned(),
-            )),
+            None => Err(Stop::Token(TokenFault::Path, "there is no secret_id in it".to_owned())),
         }
     }
 
@@ -254,10 +198,7 @@ impl Worker {
         started: Instant,
     ) -> Result<Login, Stop> {
         let role_id = &self.config.role_id;
-        let failed = match vault
-            .login(mount, role_id, &secret_id.secret_id.0, started + WORK_MAX)
-            .await
-        {
+        let failed = match vault.login(mount, role_id, &secret_id.secret_id.0, started + WORK_MAX).await {
             Ok(login) => return Ok(login),
             Err(failed) => failed,
         };
@@ -270,9 +211,7 @@ impl Worker {
             // An earlier try may have used the secret_id up; the refusal then says nothing about it.
             Fault::Refused { .. } if !failed.lost => Stop::Token(
                 TokenFault::Refused,
-                format!(
-                    "{text}; perhaps VAULT_ROLE_ID is of another role than pod.boostport.com/vault-approle names"
-                ),
+                format!("{text}; perhaps VAULT_ROLE_ID is of another role than pod.boostport.com/vault-approle names"),
             ),
             fault => Stop::NotNow(text, fault.retry_after()),
         })
@@ -299,17 +238,11 @@ fn stop_at_token(failed: Failed, push: &Push) -> Stop {
         };
     }
     if failed.lost {
-        return Stop::NotNow(
-            "Vault's answer to the unwrapping was lost, and the secret_id with it".to_owned(),
-            None,
-        );
+        return Stop::NotNow("Vault's answer to the unwrapping was lost, and the secret_id with it".to_owned(), None);
     }
     let left = push.expires_at().duration_since(clock::now());
     if left.is_negative() {
-        return Stop::Token(
-            TokenFault::Expired,
-            "its time ran out while it was being used".to_owned(),
-        );
+        return Stop::Token(TokenFault::Expired, "its time ran out while it was being used".to_owned());
     }
     let text = format!(
         "Vault does not know it, and its time is not up for another {}. SECURITY: SOMEBODY ELSE MAY HAVE UNWRAPPED \
@@ -327,27 +260,16 @@ impl From<Failure> for Stop {
 
 impl Stop {
     fn into_outcome(self) -> Outcome {
-        let again = |status, body, retry_after| Outcome {
-            status,
-            body,
-            retry_after,
-            verdict: Verdict::Again,
-            failure: None,
-        };
+        let again =
+            |status, body, retry_after| Outcome { status, body, retry_after, verdict: Verdict::Again, failure: None };
         match self {
-            Self::Token(fault, text) => {
-                again(answer::TOKEN_REFUSED, fault.body(&format!("{text}.")), None)
-            }
-            Self::NotNow(text, retry_after) => {
-                again(answer::CANNOT_NOW, format!("{text}."), retry_after)
-            }
+            Self::Token(fault, text) => again(answer::TOKEN_REFUSED, fault.body(&format!("{text}.")), None),
+            Self::NotNow(text, retry_after) => again(answer::CANNOT_NOW, format!("{text}."), retry_after),
             Self::Hopeless(failure) => Outcome {
                 status: answer::NO_PUSH_CAN_MEND,
                 body: failure.what.clone(),
                 retry_after: None,
-                verdict: Verdict::Hopeless {
-                    why: failure.what.clone(),
-                },
+                verdict: Verdict::Hopeless { why: failure.what.clone() },
                 failure: Some(failure),
             },
         }

@@ -35,11 +35,7 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&plain, flags, Mode::empty()).map_err(|e| {
             let is_link = std::fs::symlink_metadata(&plain).is_ok_and(|meta| meta.is_symlink());
-            let why = if is_link {
-                "it is a symbolic link".to_owned()
-            } else {
-                io::Error::from(e).to_string()
-            };
+            let why = if is_link { "it is a symbolic link".to_owned() } else { io::Error::from(e).to_string() };
             unwritable(&shown, &why)
         })?;
         let directory = Self { fd, path: shown };
@@ -57,8 +53,7 @@ impl Directory {
 
     /// Puts a file in place. What was there under its name is replaced, a symbolic link included.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
-        self.replace(name, content)
-            .map_err(|e| unwritable(&self.path, &format!("{name}: {e}")))
+        self.replace(name, content).map_err(|e| unwritable(&self.path, &format!("{name}: {e}")))
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
@@ -80,11 +75,9 @@ impl Directory {
     }
 
     fn make_temporary(&self) -> io::Result<(File, String)> {
-        let random = crate::entropy::random()
-            .ok_or_else(|| io::Error::other("the kernel gives no random bytes"))?;
+        let random = crate::entropy::random().ok_or_else(|| io::Error::other("the kernel gives no random bytes"))?;
         let name = format!("{TEMPORARY}{random:016x}");
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&self.fd, &name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok((File::from(fd), name))
     }
@@ -96,11 +89,7 @@ impl Directory {
             return;
         };
         for entry in entries.flatten() {
-            if entry
-                .file_name()
-                .to_bytes()
-                .starts_with(TEMPORARY.as_bytes())
-            {
+            if entry.file_name().to_bytes().starts_with(TEMPORARY.as_bytes()) {
                 let _ = unlinkat(&self.fd, entry.file_name(), AtFlags::empty());
             }
         }
@@ -108,10 +97,7 @@ impl Directory {
 }
 
 fn unwritable(path: &str, why: &str) -> Failure {
-    Failure::new(
-        Cause::Directory,
-        format!("Cannot write to CREDENTIALS_PATH ({path}): {why}."),
-    )
+    Failure::new(Cause::Directory, format!("Cannot write to CREDENTIALS_PATH ({path}): {why}."))
 }
 
 #[cfg(test)]
@@ -121,10 +107,8 @@ mod tests {
     use super::*;
 
     fn names(path: &Path) -> Vec<String> {
-        let mut names: Vec<_> = std::fs::read_dir(path)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -135,16 +119,10 @@ mod tests {
         let directory = Directory::open(dir.path()).ok().unwrap();
         assert!(names(dir.path()).is_empty());
         for content in ["first", "second, over a file of mode 0444"] {
-            directory
-                .write("vault-token", content.as_bytes())
-                .ok()
-                .unwrap();
+            directory.write("vault-token", content.as_bytes()).ok().unwrap();
             let path = dir.path().join("vault-token");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
-            assert_eq!(
-                path.metadata().unwrap().permissions().mode() & 0o7777,
-                0o444
-            );
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o444);
             assert_eq!(names(dir.path()), ["vault-token"]);
         }
     }
@@ -155,12 +133,7 @@ mod tests {
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "untouched").unwrap();
         symlink(&victim, dir.path().join("vault-token")).unwrap();
-        Directory::open(dir.path())
-            .ok()
-            .unwrap()
-            .write("vault-token", b"x")
-            .ok()
-            .unwrap();
+        Directory::open(dir.path()).ok().unwrap().write("vault-token", b"x").ok().unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
         assert!(!dir.path().join("vault-token").is_symlink());
     }
@@ -182,12 +155,7 @@ mod tests {
     fn what_is_in_the_way_fails_without_a_trace() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("vault-token/x")).unwrap();
-        let failure = Directory::open(dir.path())
-            .ok()
-            .unwrap()
-            .write("vault-token", b"x")
-            .err()
-            .unwrap();
+        let failure = Directory::open(dir.path()).ok().unwrap().write("vault-token", b"x").err().unwrap();
         assert_eq!(failure.cause, Cause::Directory);
         assert_eq!(names(dir.path()), ["vault-token"]);
     }

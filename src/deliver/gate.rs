@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::domain::announcement::Announcement;
 use crate::domain::backoff::{Backoff, ROLE, VAULT};
+use crate::domain::delivery::VaultTrouble;
 use crate::domain::ids::RoleName;
 
 /// Most roles whose refusal is remembered. Only roles that Vault refuses are; a pod author can make up any number
@@ -19,35 +21,35 @@ const MAX_REFUSED_ROLES: usize = 1_024;
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a gate says to somebody who wants through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Go. Say how it went.
     Go,
-    /// Ask again at that time.
-    Wait(Instant),
+    /// Ask again at that time, and tell the pod's author why.
+    Wait(Instant, Announcement),
 }
 
 /// One gate. Open until a failure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Gate {
     schedule: Backoff,
     failures: u32,
     closed_until: Instant,
     /// Somebody was let through to find out.
     probing: bool,
+    /// Why it is closed; `None` while it never was.
+    why: Option<Announcement>,
 }
 
 impl Gate {
     fn new(schedule: Backoff, now: Instant) -> Self {
-        Self { schedule, failures: 0, closed_until: now, probing: false }
+        Self { schedule, failures: 0, closed_until: now, probing: false, why: None }
     }
 
     fn admit(&mut self, now: Instant) -> Admission {
-        if self.failures == 0 {
-            return Admission::Go;
-        }
+        let Some(why) = &self.why else { return Admission::Go };
         if now < self.closed_until {
-            return Admission::Wait(self.closed_until);
+            return Admission::Wait(self.closed_until, why.clone());
         }
         // Whoever comes first probes; the others wait for what it finds.
         self.closed_until = now + PROBE_LIMIT;
@@ -55,7 +57,8 @@ impl Gate {
         Admission::Go
     }
 
-    fn fail(&mut self, now: Instant, at_least: Option<Duration>, random: f64) -> Instant {
+    fn fail(&mut self, why: Announcement, now: Instant, at_least: Option<Duration>, random: f64) -> Instant {
+        self.why = Some(why);
         // Requests that were under way when the first one failed say nothing new: one failure a step.
         if self.failures == 0 || self.probing || now >= self.closed_until {
             self.failures += 1;
@@ -82,7 +85,7 @@ impl Gates {
     /// May `role` be asked for at `now`?
     pub(super) fn admit(&mut self, role: &RoleName, now: Instant) -> Admission {
         if let Some(gate) = self.roles.get_mut(role)
-            && let wait @ Admission::Wait(_) = gate.admit(now)
+            && let wait @ Admission::Wait(..) = gate.admit(now)
         {
             return wait;
         }
@@ -98,12 +101,19 @@ impl Gates {
     }
 
     /// Vault cannot serve anybody. When to ask again.
-    pub(super) fn vault_failed(&mut self, now: Instant, at_least: Option<Duration>, random: f64) -> Instant {
-        self.vault.fail(now, at_least, random)
+    pub(super) fn vault_failed(&mut self, trouble: &VaultTrouble, now: Instant, random: f64) -> Instant {
+        let why = Announcement::VaultUnavailable(trouble.to_string());
+        self.vault.fail(why, now, trouble.retry_after(), random)
     }
 
     /// Vault refused `role`; it serves others. When to ask again, and whether others may have waited for that.
-    pub(super) fn role_refused(&mut self, role: &RoleName, now: Instant, random: f64) -> (Instant, bool) {
+    pub(super) fn role_refused(
+        &mut self,
+        role: &RoleName,
+        trouble: &VaultTrouble,
+        now: Instant,
+        random: f64,
+    ) -> (Instant, bool) {
         let vault_was_closed = self.vault.failures > 0;
         self.vault = Gate::new(VAULT, now);
         if self.roles.len() >= MAX_REFUSED_ROLES && !self.roles.contains_key(role) {
@@ -111,7 +121,8 @@ impl Gates {
             soonest.map(|role| self.roles.remove(&role));
         }
         let gate = self.roles.entry(role.clone()).or_insert_with(|| Gate::new(ROLE, now));
-        (gate.fail(now, None, random), vault_was_closed)
+        let why = Announcement::RoleRefused(trouble.to_string());
+        (gate.fail(why, now, None, random), vault_was_closed)
     }
 
     /// The probe of `role` came to nothing that says how Vault is (the init container could not be reached):
@@ -149,13 +160,13 @@ mod tests {
             assert_eq!(gates.admit(&role("a"), start), Admission::Go);
         }
         for _ in 0..64 {
-            gates.vault_failed(start, None, 0.0);
+            gates.vault_failed(&VaultTrouble::Sealed, start, 0.0);
         }
-        assert!(matches!(gates.admit(&role("a"), start), Admission::Wait(_)));
+        assert!(matches!(gates.admit(&role("a"), start), Admission::Wait(..)));
         assert_eq!(gates.admit(&role("a"), at(start, 1000)), Admission::Go);
-        assert!(matches!(gates.admit(&role("b"), at(start, 1001)), Admission::Wait(_)));
-        gates.vault_failed(at(start, 1002), None, 0.0);
-        assert!(matches!(gates.admit(&role("b"), at(start, 1010)), Admission::Wait(_)));
+        assert!(matches!(gates.admit(&role("b"), at(start, 1001)), Admission::Wait(..)));
+        gates.vault_failed(&VaultTrouble::Sealed, at(start, 1002), 0.0);
+        assert!(matches!(gates.admit(&role("b"), at(start, 1010)), Admission::Wait(..)));
         assert_eq!(gates.admit(&role("b"), at(start, 2000)), Admission::Go);
         assert!(gates.succeeded(&role("b"), at(start, 2001)));
         assert_eq!(gates.admit(&role("a"), at(start, 2001)), Admission::Go);
@@ -166,8 +177,9 @@ mod tests {
     fn a_refused_role_holds_up_no_other() {
         let start = Instant::now();
         let mut gates = Gates::new(start);
-        let (until, _) = gates.role_refused(&role("missing"), start, 0.0);
-        assert_eq!(gates.admit(&role("missing"), start), Admission::Wait(until));
+        let (until, _) = gates.role_refused(&role("missing"), &VaultTrouble::UnknownRole, start, 0.0);
+        let why = Announcement::RoleRefused(VaultTrouble::UnknownRole.to_string());
+        assert_eq!(gates.admit(&role("missing"), start), Admission::Wait(until, why));
         assert_eq!(gates.admit(&role("good"), start), Admission::Go);
         assert!(until >= start + ROLE.first / 2);
     }
@@ -176,7 +188,8 @@ mod tests {
     fn vaults_retry_after_is_honoured() {
         let start = Instant::now();
         let mut gates = Gates::new(start);
-        let until = gates.vault_failed(start, Some(Duration::from_secs(7)), 0.0);
+        let limited = VaultTrouble::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+        let until = gates.vault_failed(&limited, start, 0.0);
         assert_eq!(until, start + Duration::from_secs(7));
     }
 
@@ -184,10 +197,10 @@ mod tests {
     fn a_probe_that_found_out_nothing_lets_the_next_one_through() {
         let start = Instant::now();
         let mut gates = Gates::new(start);
-        gates.vault_failed(start, None, 0.0);
+        gates.vault_failed(&VaultTrouble::Sealed, start, 0.0);
         let later = at(start, 60_000);
         assert_eq!(gates.admit(&role("a"), later), Admission::Go);
-        assert!(matches!(gates.admit(&role("b"), later), Admission::Wait(_)));
+        assert!(matches!(gates.admit(&role("b"), later), Admission::Wait(..)));
         gates.undecided(&role("a"), later);
         assert_eq!(gates.admit(&role("b"), later), Admission::Go);
     }
@@ -197,7 +210,7 @@ mod tests {
         let start = Instant::now();
         let mut gates = Gates::new(start);
         for n in 0..5_000 {
-            gates.role_refused(&role(&format!("r{n}")), start, 0.5);
+            gates.role_refused(&role(&format!("r{n}")), &VaultTrouble::UnknownRole, start, 0.5);
         }
         assert_eq!(gates.roles.len(), MAX_REFUSED_ROLES);
     }

@@ -142,6 +142,9 @@ pub struct DialError(pub String);
 /// A connection to an init container, for one push.
 #[async_trait]
 pub trait Line: Send {
+    /// Which of the pod's addresses completed the handshake.
+    fn peer(&self) -> IpAddr;
+
     /// Sends `request` and waits for the answer, 30 s at most.
     async fn push(self: Box<Self>, request: &PushRequest) -> Answer;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::ports::{Incident, ReadError};
@@ -32,6 +33,19 @@ impl Service {
             Report::Alive { uid, key, answers } => self.alive(&uid, &key, answers),
             Report::Recorded => {}
         }
+    }
+
+    /// A worker panicked: a bug, which costs its pod its delivery, and no other pod anything.
+    pub(super) fn worker_died(&mut self, error: &JoinError) {
+        tracing::error!(%error, "a delivery worker died; this is a bug");
+        let Some((uid, addresses)) = self.attempts.remove(&error.id()) else { return };
+        self.rows.release(&addresses);
+        let Some(row) = self.rows.by_uid.get_mut(&uid) else { return };
+        row.working = false;
+        if let Some(instance) = row.instance.as_mut() {
+            instance.stage = Stage::Closed;
+        }
+        if row.left { self.left(&uid) } else { self.evaluate(&uid) }
     }
 
     fn attempted(&mut self, uid: &PodUid, key: &InstanceKey, progress: Box<Progress>, attempted: Attempted) {
@@ -112,15 +126,14 @@ impl Service {
         let Some(row) = self.rows.by_uid.get(uid) else { return now };
         let reference = row.pod.reference.clone();
         if !trouble.concerns_role_alone() {
-            self.vault_trouble = trouble.to_string();
             self.held_back.insert(uid.clone());
             self.ctx.ports.announcer.announce(&reference, Announcement::VaultUnavailable(trouble.to_string()));
-            return self.gates.vault_failed(now, trouble.retry_after(), jitter);
+            return self.gates.vault_failed(trouble, now, jitter);
         }
         let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return now };
         tracing::warn!(pod = %reference, %role, cause = %trouble, "Vault issues no secret_id for this role");
         self.ctx.ports.announcer.announce(&reference, Announcement::RoleRefused(trouble.to_string()));
-        let (until, vault_was_closed) = self.gates.role_refused(&role, now, jitter);
+        let (until, vault_was_closed) = self.gates.role_refused(&role, trouble, now, jitter);
         if vault_was_closed {
             self.wake_held_back(now);
         }
@@ -129,7 +142,6 @@ impl Service {
 
     /// A gate opened: whoever it kept waiting is due now.
     pub(super) fn wake_held_back(&mut self, now: Instant) {
-        self.vault_trouble.clear();
         for uid in self.held_back.drain() {
             self.queue.put(uid, now);
         }
@@ -146,7 +158,8 @@ impl Service {
     /// A pod was read by name: because it left with something unsettled, or because it said it is another one.
     fn read(&mut self, uid: &PodUid, found: Result<Option<Pod>, ReadError>) {
         let jitter = self.ctx.jitter();
-        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
+        // A worker that is at it meanwhile finds out by itself; its report brings the row in line.
+        let Some(row) = self.rows.by_uid.get_mut(uid).filter(|row| !row.working) else { return };
         let found = match found {
             Ok(found) => found,
             Err(error) => {

@@ -89,6 +89,7 @@ impl Row {
 pub(super) struct Rows {
     pub(super) by_uid: HashMap<PodUid, Row>,
     /// Pods that carry no annotation of ours: they count only because an address may be theirs by now.
+    /// At most [`MAX_ROWS`].
     strangers: HashMap<PodUid, (Box<[IpAddr]>, u64)>,
     /// Who shows an address: live pods without hostNetwork.
     shown: HashMap<IpAddr, Vec<PodUid>>,
@@ -109,6 +110,10 @@ impl Rows {
     /// Notes the addresses that `pod` shows now.
     pub(super) fn show(&mut self, pod: &Pod, list: u64) {
         let uid = &pod.reference.uid;
+        let stranger = pod.wish.is_none();
+        if stranger && self.strangers.len() >= MAX_ROWS && !self.strangers.contains_key(uid) {
+            return;
+        }
         let before = self.addresses_of(uid);
         let now: &[IpAddr] = if pod.host_network || pod.deleting { &[] } else { &pod.ips };
         for gone in before.iter().filter(|ip| !now.contains(ip)) {
@@ -117,8 +122,10 @@ impl Rows {
         for new in now.iter().filter(|ip| !before.contains(ip)) {
             self.shown.entry(*new).or_default().push(uid.clone());
         }
-        if pod.wish.is_none() {
+        if stranger {
             self.strangers.insert(uid.clone(), (now.into(), list));
+        } else {
+            self.strangers.remove(uid);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::context::{Context, MAX_WORKERS, Ports, permit};
@@ -46,11 +46,11 @@ pub struct Service {
     pub(super) rows: Rows,
     pub(super) queue: Queue<PodUid>,
     pub(super) gates: Gates,
-    /// Pods that a gate keeps waiting, with what their authors were told.
+    /// Pods that a gate keeps waiting; their authors were told why.
     pub(super) held_back: HashSet<PodUid>,
-    /// Why the gate of Vault closed last.
-    pub(super) vault_trouble: String,
     pub(super) tasks: JoinSet<Report>,
+    /// Who an attempt's worker is at work for, and on which addresses: should it die, its report never comes.
+    pub(super) attempts: HashMap<task::Id, (PodUid, Vec<IpAddr>)>,
     /// What the ledger had open when this leadership began, by pod, until the pod is seen or read.
     earlier: HashMap<PodUid, Vec<InstanceKey>>,
     /// Counts complete lists.
@@ -82,8 +82,8 @@ impl Service {
             queue: Queue::new(),
             gates: Gates::new(now),
             held_back: HashSet::new(),
-            vault_trouble: String::new(),
             tasks: JoinSet::new(),
+            attempts: HashMap::new(),
             earlier: HashMap::new(),
             list: 0,
             load_told: now,
@@ -114,9 +114,12 @@ impl Service {
                     Some(event) => self.observe(event),
                     None => break,
                 },
-                Some(report) = self.tasks.join_next(), if !self.tasks.is_empty() => match report {
-                    Ok(report) => self.finish(report),
-                    Err(error) => tracing::error!(%error, "a delivery worker died"),
+                Some(report) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match report {
+                    Ok((id, report)) => {
+                        self.attempts.remove(&id);
+                        self.finish(report);
+                    }
+                    Err(error) => self.worker_died(&error),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if has_hands && due.is_some() => {}
             }
@@ -303,11 +306,10 @@ impl Service {
             self.queue.put(uid, now + ADDRESS_PAUSE);
             return;
         }
-        if let Admission::Wait(until) = self.gates.admit(&role, now) {
+        if let Admission::Wait(until, why) = self.gates.admit(&role, now) {
             self.rows.release(&pod.ips);
-            if self.held_back.insert(uid.clone()) && !self.vault_trouble.is_empty() {
-                let told = Announcement::VaultUnavailable(self.vault_trouble.clone());
-                self.ctx.ports.announcer.announce(&pod.reference, told);
+            if self.held_back.insert(uid.clone()) {
+                self.ctx.ports.announcer.announce(&pod.reference, why);
             }
             self.queue.put(uid, until);
             return;
@@ -320,10 +322,12 @@ impl Service {
         let mut progress = instance.progress.take().unwrap_or_default();
         let job = job(&pod, instance, wall, now);
         let ctx = self.ctx.clone();
-        self.tasks.spawn(async move {
+        let at_work = (uid.clone(), job.addresses.clone());
+        let task = self.tasks.spawn(async move {
             let attempted = worker::attempt(&ctx, &job, &mut progress).await;
             Report::Attempted { uid, key: job.key, progress, attempted, addresses: job.addresses }
         });
+        self.attempts.insert(task.id(), at_work);
     }
 
     /// Dials an init container that says it is done, but is still seen running.

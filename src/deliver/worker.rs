@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::context::{CLAIM_FRESH, Context, permit};
 use super::ports::{Incident, Line, PushRequest, SecretIdRequest, WrappedSecretId};
 use super::settle::{self, Held};
+use crate::domain::announcement::Announcement;
 use crate::domain::delivery::{Answer, Meaning, VaultTrouble, may_still_be_sent};
 use crate::domain::ids::{AttemptId, InstanceKey, PodRef, RoleName};
 use crate::domain::ledger::{Accessors, AttemptState, Claim, Command, Issued, Outcome, Refused, Reply, Verdict};
@@ -87,7 +88,7 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
         Ok(attempt) => attempt,
         Err(turn) => return turn.into(),
     };
-    let line = match dial(ctx, job).await {
+    let line = match dial(ctx, &job.addresses).await {
         Ok(line) => line,
         Err(cause) => {
             progress.dial_failures += 1;
@@ -159,7 +160,10 @@ async fn claim(ctx: &Context, job: &Job, progress: &mut Progress) -> Result<Atte
             Ok(attempt)
         }
         Ok(Reply::Refused(Refused::Closed)) => Err(Turn::Settled),
-        Ok(Reply::Refused(Refused::TooManyAttempts)) => Err(Turn::Closed),
+        Ok(Reply::Refused(refused @ Refused::TooManyAttempts)) => {
+            ctx.ports.announcer.announce(&job.pod, Announcement::PushRefused(refused.to_string()));
+            Err(Turn::Closed)
+        }
         Ok(Reply::Refused(Refused::Full)) => Err(Turn::LedgerFull),
         Ok(Reply::Refused(Refused::Fenced | Refused::Busy | Refused::NotOpen)) | Err(_) => Err(Turn::NotLeading),
     }
@@ -184,9 +188,9 @@ fn new_attempt_id(ctx: &Context) -> AttemptId {
     AttemptId::from(format!("{high:016x}{low:016x}").as_str())
 }
 
-async fn dial(ctx: &Context, job: &Job) -> Result<Box<dyn Line>, String> {
+async fn dial(ctx: &Context, addresses: &[IpAddr]) -> Result<Box<dyn Line>, String> {
     let _permit = permit(&ctx.dials).await;
-    ctx.ports.courier.dial(&job.addresses).await.map_err(|error| error.0)
+    ctx.ports.courier.dial(addresses).await.map_err(|error| error.0)
 }
 
 async fn wrap(ctx: &Context, job: &Job, attempt: &AttemptId) -> Result<WrappedSecretId, VaultTrouble> {
@@ -262,6 +266,8 @@ async fn send(ctx: &Context, job: &Job, request: PushRequest, issued_at: Instant
     if !may_send() {
         return Sent::Never(request);
     }
+    // Once a body was sent, no other address of the pod is tried.
+    let peer = [line.peer()];
     let mut line = line;
     loop {
         let answer = line.push(&request).await;
@@ -271,7 +277,7 @@ async fn send(ctx: &Context, job: &Job, request: PushRequest, issued_at: Instant
         ctx.ports.meter.pushed(&job.role, &answer);
         sleep(BUSY_PAUSE).await;
         let unknown = |cause: String| Answer::Incomplete(format!("it was busy with another push, then {cause}").into());
-        line = match dial(ctx, job).await {
+        line = match dial(ctx, &peer).await {
             Ok(line) => line,
             Err(cause) => return Sent::Answered(request, unknown(cause)),
         };

@@ -27,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::bucket::Bucket;
 use self::series::{SeriesTable, Write};
+use super::cut;
 use super::log_limit::LogLimit;
-use super::{cut, with_causes};
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::deliver::ports::Announcer;
 use crate::domain::announcement::Announcement;

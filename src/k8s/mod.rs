@@ -14,25 +14,6 @@ pub mod peers;
 mod slim_pod;
 pub mod watch;
 
-use std::error::Error;
-
-/// An error with its causes, in one line. Client libraries print the outermost layer alone, which says nothing
-/// ("client error (Connect)"); the cause that helps is the innermost.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        // Some layers print their cause themselves.
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = inner.source();
-    }
-    text
-}
-
 /// `text` cut to at most `limit` bytes, at a character's border.
 fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
@@ -47,12 +28,5 @@ mod tests {
         assert_eq!(cut("añb", 2), "a");
         assert_eq!(cut("añb", 3), "añ");
         assert_eq!(cut("ab", 9), "ab");
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_innermost_cause_and_no_repetition() {
-        let inner = std::io::Error::other("connection refused");
-        let outer = std::io::Error::other(inner);
-        assert_eq!(with_causes(&outer), "connection refused");
     }
 }

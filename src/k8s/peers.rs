@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::Endpoints;
 use kube::Api;
 
-use super::with_causes;
+use crate::causes::with_causes;
 
 /// Counts the addresses of `service`, ready or not.
 ///

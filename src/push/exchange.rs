@@ -1,6 +1,6 @@
 //! One POST over an established connection, and its answer read within limits.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use wire::answer::{TOKEN_REFUSED, TokenFault};
 use wire::limits;
 use zeroize::Zeroizing;
 
+use crate::causes::with_causes;
 use crate::deliver::ports::{Line, PushRequest};
 use crate::domain::delivery::Answer;
 use crate::domain::ids::AttemptId;
@@ -59,12 +60,16 @@ impl PodLine {
 
 #[async_trait]
 impl Line for PodLine {
+    fn peer(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
     async fn push(self: Box<Self>, request: &PushRequest) -> Answer {
         let body = encode(request);
         let limit = self.limit;
         match timeout(limit, self.exchange(body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(cut)) => Answer::Incomplete(chain(&cut).into()),
+            Ok(Err(cut)) => Answer::Incomplete(with_causes(&cut).into()),
             Err(_) => Answer::Incomplete(format!("none within {limit:?}").into()),
         }
     }
@@ -101,7 +106,7 @@ fn answer(status: u16, headers: &HeaderMap, body: &[u8]) -> Answer {
     }
 }
 
-/// Why no complete answer came.
+/// Why no complete answer came. None of its causes holds a byte of the push.
 #[derive(Debug, thiserror::Error)]
 enum Cut {
     #[error("the request could not be made")]
@@ -110,10 +115,4 @@ enum Cut {
     Connection(#[from] hyper::Error),
     #[error("the answer's body was not read")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// An error and its causes in one line. None of these types holds a byte of the push.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

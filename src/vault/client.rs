@@ -16,6 +16,7 @@ use super::answer::Answer;
 use super::call::{ApiPath, Call};
 use super::error::{Fatal, classify};
 use super::proxies::Proxies;
+use crate::causes::with_causes;
 use crate::domain::delivery::VaultTrouble;
 
 /// For a connection, TLS included: Vault is near. A pod that waits is better served by a second try than by a long one.
@@ -86,7 +87,7 @@ impl Client {
             None => super::tls::client_config(&super::tls::Trust::Public, &super::options::Tls::default())?,
         };
         let http = builder.tls_backend_preconfigured(tls).build();
-        let http = http.map_err(|cause| Fatal::Client(chain(&cause.without_url())))?;
+        let http = http.map_err(|cause| Fatal::Client(with_causes(&cause.without_url())))?;
         Ok(Self { http, base: base(address)? })
     }
 
@@ -208,7 +209,7 @@ fn failed(error: reqwest::Error) -> VaultTrouble {
     }
     let causes = match error.source() {
         // The outermost words only say that there was a request.
-        Some(cause) => chain(cause),
+        Some(cause) => with_causes(cause),
         None => error.to_string(),
     };
     // A CA of the right name with another key is a bad signature.
@@ -220,21 +221,6 @@ fn failed(error: reqwest::Error) -> VaultTrouble {
         ""
     };
     VaultTrouble::Unreachable(format!("{causes}{remedy}"))
-}
-
-/// The causes of an error in one line, each once. None of them ever holds a header or a body.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let words = next.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

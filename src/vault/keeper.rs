@@ -277,11 +277,11 @@ impl<'a> Keeper<'a> {
 
     /// Takes the token out of use and revokes what was made for us.
     async fn farewell(mut self) {
-        if let Some(held) = self.held.take() {
-            self.session.drop_token(&held.token, "the controller is stopping");
-            if self.login.makes_tokens() {
-                self.retired.push((Instant::now(), held.token));
-            }
+        self.session.close();
+        if let Some(held) = self.held.take()
+            && self.login.makes_tokens()
+        {
+            self.retired.push((Instant::now(), held.token));
         }
         let all = self.retired.iter().map(|(_, token)| login::revoke(&self.client, token));
         // What is not done by then runs out by itself.

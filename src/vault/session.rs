@@ -3,6 +3,7 @@
 //! Owns the word on whether Vault may be used. The token is gone from here in the moment it is known to be dead, so
 //! that nobody asks with it again. Logs only changes, at most once a minute for each cause.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(super) struct Session {
     pub(super) lost: Notify,
     alive: Mutex<Option<(Token, Instant)>>,
     pub(super) quiet: Quiet,
+    /// That Vault is not usable was logged, so its return is to be logged too.
+    announced: AtomicBool,
 }
 
 impl Session {
@@ -67,6 +70,7 @@ impl Session {
             lost: Notify::new(),
             alive: Mutex::new(None),
             quiet: Quiet::default(),
+            announced: AtomicBool::new(true),
         }
     }
 
@@ -147,6 +151,13 @@ impl Session {
         }
     }
 
+    /// The end: from now on nothing is asked of Vault. That is no trouble, so nothing is logged.
+    pub(super) fn close(&self) {
+        self.token.send_replace(None);
+        self.state.send_replace(State::Unavailable("the controller is stopping".into()));
+        self.meter.token_ttl(None);
+    }
+
     /// The start goes on, but has not succeeded.
     pub(super) fn waiting(&self, trouble: &VaultTrouble) {
         if self.quiet.allows(trouble.label()) {
@@ -179,9 +190,10 @@ impl Session {
         }
         self.meter.vault_state(new);
         match new {
-            State::Usable if self.quiet.allows("usable") => tracing::info!("Vault is usable"),
+            State::Usable if self.announced.swap(false, Ordering::Relaxed) => tracing::info!("Vault is usable"),
             // By cause: one that goes on in other words is not another cause.
             State::Unavailable(cause) if self.quiet.allows(first_words(cause)) => {
+                self.announced.store(true, Ordering::Relaxed);
                 tracing::warn!(cause = %cause, "Vault is unavailable; requests wait");
             }
             _ => {}

@@ -32,11 +32,7 @@ pub(crate) enum Fault {
     /// answer that is not Vault's.
     Wrong(String),
     /// Vault cannot now: sealed, overloaded, failing.
-    Unavailable {
-        status: u16,
-        retry_after: Option<u64>,
-        words: String,
-    },
+    Unavailable { status: u16, retry_after: Option<u64>, words: String },
     /// Vault will not.
     Refused { status: u16, words: String },
 }
@@ -54,17 +50,12 @@ impl Fault {
 
     /// Seconds that Vault asked to be left alone.
     pub(crate) fn retry_after(&self) -> Option<u64> {
-        if let Self::Unavailable { retry_after, .. } = self {
-            *retry_after
-        } else {
-            None
-        }
+        if let Self::Unavailable { retry_after, .. } = self { *retry_after } else { None }
     }
 
     /// Whether Vault says, in one of its versions' words, what `words` lists.
     pub(crate) fn says(&self, words: &[&str]) -> bool {
-        let (Self::Refused { words: said, .. } | Self::Unavailable { words: said, .. }) = self
-        else {
+        let (Self::Refused { words: said, .. } | Self::Unavailable { words: said, .. }) = self else {
             return false;
         };
         words.iter().any(|words| said.contains(words))
@@ -84,19 +75,12 @@ struct Errors {
 }
 
 /// How long to wait before the next try, or `None` when there is to be none.
-pub(super) fn wait_before_retry(
-    fault: &Fault,
-    tries: u32,
-    jitter: u64,
-    left: Duration,
-) -> Option<Duration> {
+pub(super) fn wait_before_retry(fault: &Fault, tries: u32, jitter: u64, left: Duration) -> Option<Duration> {
     match fault {
         Fault::Wrong(_) | Fault::Refused { .. } => return None,
         Fault::Unreachable(_) | Fault::Unavailable { .. } => {}
     }
-    let ceiling = RETRY_WAIT_MIN
-        .saturating_mul(1 << tries.min(10))
-        .min(RETRY_WAIT_MAX);
+    let ceiling = RETRY_WAIT_MIN.saturating_mul(1 << tries.min(10)).min(RETRY_WAIT_MAX);
     // Between half and all of it: many pods start at once when a Vault comes back.
     let half = ceiling / 2;
     let spread = u64::try_from(half.as_millis()).unwrap_or(0) + 1;
@@ -121,11 +105,7 @@ pub(super) fn classify(reply: &Reply, secrets: &[&str]) -> Failed {
         Fault::Refused { status, words }
     } else if reply.status.is_server_error() || matches!(status, 412 | 429 | 472 | 473) {
         // 412: a standby that has not seen the token yet.
-        Fault::Unavailable {
-            status,
-            retry_after,
-            words,
-        }
+        Fault::Unavailable { status, retry_after, words }
     } else if is_vault {
         Fault::Refused { status, words }
     } else {
@@ -142,45 +122,24 @@ fn words(errors: &[String], secrets: &[&str]) -> String {
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret, "(withheld)");
     }
-    let text: String = text
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let text: String = text.chars().take(WORDS_CHARS_MAX).collect();
-    if text.is_empty() {
-        "no reason given".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "no reason given".to_owned() } else { text }
 }
 
 /// Where a redirect leads, if it stays with the same server and keeps the method.
 pub(super) fn same_server_path(reply: &Reply, own: &Endpoint) -> Result<String, String> {
-    let target = reply
-        .headers
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if !matches!(
-        reply.status,
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-    ) {
-        return Err(format!(
-            "{own} answers {} where a Vault would not",
-            reply.status.as_u16()
-        ));
+    let target = reply.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !matches!(reply.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        return Err(format!("{own} answers {} where a Vault would not", reply.status.as_u16()));
     }
     if target.starts_with('/') && !target.starts_with("//") {
         return Ok(target.to_owned());
     }
-    let other =
-        Endpoint::parse(target).map_err(|why| format!("{own} redirects to no address: {why}"))?;
+    let other = Endpoint::parse(target).map_err(|why| format!("{own} redirects to no address: {why}"))?;
     if other.same_server(own) {
         let uri: hyper::Uri = target.parse().map_err(|_| "no address".to_owned())?;
-        return Ok(uri
-            .path_and_query()
-            .map_or_else(|| "/".to_owned(), ToString::to_string));
+        return Ok(uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string));
     }
     let host = other.authority;
     Err(format!(

@@ -18,13 +18,7 @@ fn push(ttl_secs: i64) -> Push {
 }
 
 fn unknown(lost: bool) -> Failed {
-    Failed {
-        fault: Fault::Refused {
-            status: 400,
-            words: UNKNOWN_TOKEN[0].to_owned(),
-        },
-        lost,
-    }
+    Failed { fault: Fault::Refused { status: 400, words: UNKNOWN_TOKEN[0].to_owned() }, lost }
 }
 
 fn told(failed: Failed, ttl_secs: i64) -> (u16, Option<TokenFault>) {
@@ -43,23 +37,14 @@ fn an_unknown_token_is_used_expired_or_lost() {
 #[test]
 fn a_used_token_is_said_loudly() {
     let body = stop_at_token(unknown(false), &push(60)).into_outcome().body;
-    assert!(
-        body.contains("SOMEBODY ELSE MAY HAVE UNWRAPPED IT"),
-        "{body}"
-    );
+    assert!(body.contains("SOMEBODY ELSE MAY HAVE UNWRAPPED IT"), "{body}");
 }
 
 #[test]
 fn refused_and_not_now_are_told_apart() {
     let failed = |fault| Failed { fault, lost: false };
-    let refused = Fault::Refused {
-        status: 403,
-        words: "permission denied".into(),
-    };
+    let refused = Fault::Refused { status: 403, words: "permission denied".into() };
     assert_eq!(told(failed(refused), 60), (422, Some(TokenFault::Refused)));
-    assert_eq!(
-        told(failed(Fault::Unreachable("x".into())), 60),
-        (503, None)
-    );
+    assert_eq!(told(failed(Fault::Unreachable("x".into())), 60), (503, None));
     assert_eq!(told(failed(Fault::Wrong("x".into())), 60), (503, None));
 }

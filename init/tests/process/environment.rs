@@ -7,36 +7,16 @@ async fn complains(env: &[(&str, &str)], code: i32, text: &str) {
     let end = Init::start(env).end().await;
     assert_eq!(end.code, Some(code), "{}", end.log);
     assert_eq!(end.log.lines().count(), 1, "{}", end.log);
-    assert!(
-        end.log.contains("level=fatal") && end.log.contains(text),
-        "{}",
-        end.log
-    );
-    assert!(
-        !end.message.is_empty() && !end.message.starts_with("attempt="),
-        "{}",
-        end.message
-    );
+    assert!(end.log.contains("level=fatal") && end.log.contains(text), "{}", end.log);
+    assert!(!end.message.is_empty() && !end.message.starts_with("attempt="), "{}", end.message);
     assert!(end.files().is_empty());
 }
 
 promise!(version_prints_version_commit_and_date, async {
-    let end = Init::start_in(
-        tempfile::tempdir().unwrap(),
-        &[("VAULT_ROLE_ID", "")],
-        &["version"],
-    )
-    .end()
-    .await;
+    let end = Init::start_in(tempfile::tempdir().unwrap(), &[("VAULT_ROLE_ID", "")], &["version"]).end().await;
     assert_eq!((end.code, end.log.as_str()), (Some(0), ""));
-    let line = end
-        .out
-        .strip_prefix("Kubernetes-Vault init container ")
-        .unwrap();
-    assert!(
-        line.contains(" (") && line.contains(") built on ") && line.ends_with('\n'),
-        "{line}"
-    );
+    let line = end.out.strip_prefix("Kubernetes-Vault init container ").unwrap();
+    assert!(line.contains(" (") && line.contains(") built on ") && line.ends_with('\n'), "{line}");
 });
 
 promise!(
@@ -50,12 +30,7 @@ promise!(
 promise!(a_bad_log_level_is_named_before_all_else, async {
     for level in ["info", "DEBUG"] {
         let env = [("VAULT_ROLE_ID", ""), ("LOG_LEVEL", level)];
-        complains(
-            &env,
-            2,
-            r#"Invalid LOG_LEVEL. Valid values are \"debug\" and \"error\"."#,
-        )
-        .await;
+        complains(&env, 2, r#"Invalid LOG_LEVEL. Valid values are \"debug\" and \"error\"."#).await;
     }
 });
 
@@ -85,12 +60,7 @@ promise!(
 promise!(what_cannot_be_used_of_our_own_variables_is_named, async {
     complains(&[("VAULT_ADDR", "vault:8200")], 2, "VAULT_ADDR").await;
     complains(&[("VAULT_CACERT", "/nonexistent")], 2, "VAULT_CACERT").await;
-    complains(
-        &[("HTTPS_PROXY", "socks5://u:CANARY@proxy")],
-        2,
-        "HTTPS_PROXY",
-    )
-    .await;
+    complains(&[("HTTPS_PROXY", "socks5://u:CANARY@proxy")], 2, "HTTPS_PROXY").await;
 });
 
 promise!(a_timeout_of_nothing_is_up_at_once, async {
@@ -103,12 +73,7 @@ promise!(a_timeout_of_nothing_is_up_at_once, async {
 });
 
 promise!(the_last_line_after_a_timeout_says_what_to_look_at, async {
-    let env = [
-        ("TIMEOUT", "1.1s"),
-        ("LOG_LEVEL", "error"),
-        ("RETRIEVE_TOKEN", "FALSE"),
-        ("UNWRAP_SECRET", "0"),
-    ];
+    let env = [("TIMEOUT", "1.1s"), ("LOG_LEVEL", "error"), ("RETRIEVE_TOKEN", "FALSE"), ("UNWRAP_SECRET", "0")];
     let started = std::time::Instant::now();
     // LOG_LEVEL=error silences all other lines.
     complains(&env, 3, "timed out after 1.1s").await;
@@ -118,13 +83,7 @@ promise!(the_last_line_after_a_timeout_says_what_to_look_at, async {
 });
 
 promise!(unknown_arguments_are_ignored, async {
-    let end = Init::start_in(
-        tempfile::tempdir().unwrap(),
-        &[("TIMEOUT", "0")],
-        &["serve", "--x"],
-    )
-    .end()
-    .await;
+    let end = Init::start_in(tempfile::tempdir().unwrap(), &[("TIMEOUT", "0")], &["serve", "--x"]).end().await;
     assert_eq!(end.code, Some(3));
 });
 

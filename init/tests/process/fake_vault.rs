@@ -48,8 +48,7 @@ pub(crate) enum Say {
 pub(crate) fn good(path: &str) -> Say {
     let body = match path {
         "sys/wrapping/lookup" => {
-            r#"{"data":{"creation_path":"auth/approle/role/app/secret-id","creation_ttl":60}}"#
-                .to_owned()
+            r#"{"data":{"creation_path":"auth/approle/role/app/secret-id","creation_ttl":60}}"#.to_owned()
         }
         "sys/wrapping/unwrap" => {
             format!(r#"{{"data":{{"secret_id":"{SECRET_ID}","secret_id_accessor":"accessor-1"}}}}"#)
@@ -122,11 +121,7 @@ impl FakeVault {
                 tokio::spawn(accept(stream, acceptor.clone(), Arc::clone(&state)));
             }
         });
-        Self {
-            shared,
-            port,
-            ca: ca.unwrap_or_default(),
-        }
+        Self { shared, port, ca: ca.unwrap_or_default() }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -140,10 +135,7 @@ impl FakeVault {
 
     /// The paths asked for, in order.
     pub(crate) fn paths(&self) -> Vec<String> {
-        self.seen()
-            .iter()
-            .map(|seen| seen.target.trim_start_matches("/v1/").to_owned())
-            .collect()
+        self.seen().iter().map(|seen| seen.target.trim_start_matches("/v1/").to_owned()).collect()
     }
 
     /// Until a request for `path` is there.
@@ -171,23 +163,13 @@ async fn accept(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: Arc<Sh
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
     let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// An error ends the connection.
-async fn answer(
-    request: Request<Incoming>,
-    shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, &'static str> {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap().to_owned())
-            .unwrap_or_default()
-    };
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, &'static str> {
+    let header =
+        |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
     let mut seen = Seen {
         method: request.method().to_string(),
         target: request.uri().to_string(),
@@ -197,22 +179,10 @@ async fn answer(
         body: String::new(),
     };
     let path = request.uri().path().trim_start_matches("/v1/").to_owned();
-    seen.body = String::from_utf8(
-        request
-            .into_body()
-            .collect()
-            .await
-            .unwrap()
-            .to_bytes()
-            .to_vec(),
-    )
-    .unwrap();
+    seen.body = String::from_utf8(request.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
     let before = {
         let mut all = shared.seen.lock().unwrap();
-        let before = all
-            .iter()
-            .filter(|other| other.target == seen.target)
-            .count();
+        let before = all.iter().filter(|other| other.target == seen.target).count();
         all.push(seen);
         before
     };
@@ -223,30 +193,21 @@ async fn answer(
         response
     };
     let put = |mut response: Response<_>, name: &'static str, value: &str| {
-        response.headers_mut().insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         response
     };
     let never = std::future::pending::<Infallible>();
     match (shared.script)(&path, before) {
         Say::Json(status, body) => Ok(response(status, body)),
-        Say::With(status, headers, body) => Ok(headers
-            .iter()
-            .fold(response(status, body), |response, (name, value)| {
-                put(response, name, value)
-            })),
-        Say::To(status, location) => {
-            Ok(put(response(status, String::new()), "location", &location))
+        Say::With(status, headers, body) => {
+            Ok(headers.iter().fold(response(status, body), |response, (name, value)| put(response, name, value)))
         }
+        Say::To(status, location) => Ok(put(response(status, String::new()), "location", &location)),
         Say::Hang => match never.await {},
         Say::HangUp => Err("as the script says"),
         Say::Later => {
             shared.go_on.notified().await;
-            let Say::Json(status, body) = good(&path) else {
-                unreachable!()
-            };
+            let Say::Json(status, body) = good(&path) else { unreachable!() };
             Ok(response(status, body))
         }
     }
@@ -260,17 +221,13 @@ fn tls() -> (TlsAcceptor, String) {
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["127.0.0.1".to_owned(), "vault.test".to_owned()];
-    let certificate = rcgen::CertificateParams::new(names)
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
+    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
     (TlsAcceptor::from(Arc::new(config)), ca_certificate.pem())
 }

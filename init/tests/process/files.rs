@@ -3,9 +3,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::fake_vault::FakeVault;
-use crate::harness::{
-    CLIENT_TOKEN, Init, ROLE_ID, SECRET_ID, WRAPPING_TOKEN, post, promise, push_body,
-};
+use crate::harness::{CLIENT_TOKEN, Init, ROLE_ID, SECRET_ID, WRAPPING_TOKEN, post, promise, push_body};
 
 promise!(by_default_a_token_is_written, async {
     let vault = FakeVault::good().await;
@@ -21,27 +19,11 @@ promise!(by_default_a_token_is_written, async {
             r#"{{"clientToken":"{CLIENT_TOKEN}","accessor":"accessor-2","leaseDuration":21600,"renewable":true,"vaultAddr":"{address}"}}"#
         )
     );
-    assert_eq!(
-        vault.paths(),
-        [
-            "sys/wrapping/lookup",
-            "sys/wrapping/unwrap",
-            "auth/approle/login"
-        ]
-    );
+    assert_eq!(vault.paths(), ["sys/wrapping/lookup", "sys/wrapping/unwrap", "auth/approle/login"]);
     let seen = vault.seen();
-    assert!(
-        seen.iter()
-            .all(|seen| seen.method == "PUT" && seen.namespace.is_empty())
-    );
-    assert_eq!(
-        [&seen[0].token, &seen[1].token, &seen[2].token],
-        [WRAPPING_TOKEN, WRAPPING_TOKEN, ""]
-    );
-    assert_eq!(
-        seen[2].body,
-        format!(r#"{{"role_id":"{ROLE_ID}","secret_id":"{SECRET_ID}"}}"#)
-    );
+    assert!(seen.iter().all(|seen| seen.method == "PUT" && seen.namespace.is_empty()));
+    assert_eq!([&seen[0].token, &seen[1].token, &seen[2].token], [WRAPPING_TOKEN, WRAPPING_TOKEN, ""]);
+    assert_eq!(seen[2].body, format!(r#"{{"role_id":"{ROLE_ID}","secret_id":"{SECRET_ID}"}}"#));
 });
 
 promise!(without_a_token_the_secret_id_is_written, async {
@@ -49,21 +31,13 @@ promise!(without_a_token_the_secret_id_is_written, async {
     let init = Init::listening(&[("RETRIEVE_TOKEN", "False")]).await;
     assert_eq!(post(push_body(&vault.address(), "")).await.status, 200);
     let end = init.end().await;
-    assert_eq!(
-        (end.code, end.files()),
-        (Some(0), vec!["vault-secret-id".to_owned()])
-    );
+    assert_eq!((end.code, end.files()), (Some(0), vec!["vault-secret-id".to_owned()]));
     let address = vault.address();
     assert_eq!(
         end.file("vault-secret-id"),
-        format!(
-            r#"{{"roleId":"{ROLE_ID}","secretId":"{SECRET_ID}","accessor":"accessor-1","vaultAddr":"{address}"}}"#
-        )
+        format!(r#"{{"roleId":"{ROLE_ID}","secretId":"{SECRET_ID}","accessor":"accessor-1","vaultAddr":"{address}"}}"#)
     );
-    assert_eq!(
-        vault.paths(),
-        ["sys/wrapping/lookup", "sys/wrapping/unwrap"]
-    );
+    assert_eq!(vault.paths(), ["sys/wrapping/lookup", "sys/wrapping/unwrap"]);
 });
 
 promise!(with_both_switches_off_vault_is_never_called, async {
@@ -71,10 +45,7 @@ promise!(with_both_switches_off_vault_is_never_called, async {
     // Nobody is there.
     assert_eq!(post(push_body("http://127.0.0.1:1", "")).await.status, 200);
     let end = init.end().await;
-    assert_eq!(
-        (end.code, end.files()),
-        (Some(0), vec!["vault-wrapped-secret-id".to_owned()])
-    );
+    assert_eq!((end.code, end.files()), (Some(0), vec!["vault-wrapped-secret-id".to_owned()]));
     assert_eq!(
         end.file("vault-wrapped-secret-id"),
         format!(
@@ -95,42 +66,28 @@ promise!(the_ca_bundle_is_written_byte_for_byte, async {
     assert_eq!(end.files(), ["ca.crt", "vault-token"]);
     assert_eq!(end.file("ca.crt"), pem);
     for name in end.files() {
-        let mode = end
-            .directory
-            .path()
-            .join(name)
-            .metadata()
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = end.directory.path().join(name).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o444);
     }
 });
 
-promise!(
-    old_files_and_links_are_replaced_and_links_not_followed,
-    async {
-        let dir = tempfile::tempdir().unwrap();
-        let victim = tempfile::NamedTempFile::new().unwrap();
-        symlink(victim.path(), dir.path().join("vault-token")).unwrap();
-        std::fs::write(dir.path().join("ca.crt"), "old").unwrap();
-        std::fs::set_permissions(
-            dir.path().join("ca.crt"),
-            std::fs::Permissions::from_mode(0o444),
-        )
-        .unwrap();
-        let vault = FakeVault::with_tls().await;
-        let mut init = Init::start_in(dir, &[], &[]);
-        init.until("Listening").await;
-        let bundle = wire::base64_encode(vault.ca.as_bytes());
-        let body = push_body(&vault.address(), "").replace("null", &format!("\"{bundle}\""));
-        assert_eq!(post(body).await.status, 200);
-        let end = init.end().await;
-        assert_eq!(end.file("ca.crt"), vault.ca);
-        assert!(!end.directory.path().join("vault-token").is_symlink());
-        assert_eq!(std::fs::read_to_string(victim.path()).unwrap(), "");
-    }
-);
+promise!(old_files_and_links_are_replaced_and_links_not_followed, async {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = tempfile::NamedTempFile::new().unwrap();
+    symlink(victim.path(), dir.path().join("vault-token")).unwrap();
+    std::fs::write(dir.path().join("ca.crt"), "old").unwrap();
+    std::fs::set_permissions(dir.path().join("ca.crt"), std::fs::Permissions::from_mode(0o444)).unwrap();
+    let vault = FakeVault::with_tls().await;
+    let mut init = Init::start_in(dir, &[], &[]);
+    init.until("Listening").await;
+    let bundle = wire::base64_encode(vault.ca.as_bytes());
+    let body = push_body(&vault.address(), "").replace("null", &format!("\"{bundle}\""));
+    assert_eq!(post(body).await.status, 200);
+    let end = init.end().await;
+    assert_eq!(end.file("ca.crt"), vault.ca);
+    assert!(!end.directory.path().join("vault-token").is_symlink());
+    assert_eq!(std::fs::read_to_string(victim.path()).unwrap(), "");
+});
 
 promise!(
     /// A token that cannot be written is given back: nothing of a refused push stays in use.
@@ -149,17 +106,14 @@ promise!(
     }
 );
 
-promise!(
-    a_directory_that_goes_bad_while_it_waits_costs_no_secret_id,
-    async {
-        let vault = FakeVault::good().await;
-        let init = Init::listening(&[]).await;
-        std::fs::remove_dir(init.path("")).unwrap();
-        assert_eq!(post(push_body(&vault.address(), "")).await.status, 412);
-        assert!(vault.seen().is_empty());
-        assert_eq!(init.end().await.code, Some(4));
-    }
-);
+promise!(a_directory_that_goes_bad_while_it_waits_costs_no_secret_id, async {
+    let vault = FakeVault::good().await;
+    let init = Init::listening(&[]).await;
+    std::fs::remove_dir(init.path("")).unwrap();
+    assert_eq!(post(push_body(&vault.address(), "")).await.status, 412);
+    assert!(vault.seen().is_empty());
+    assert_eq!(init.end().await.code, Some(4));
+});
 
 promise!(our_own_variables_win_and_are_what_is_written, async {
     let vault = FakeVault::with_tls().await;
@@ -173,21 +127,13 @@ promise!(our_own_variables_win_and_are_what_is_written, async {
     ];
     let init = Init::listening(&env).await;
     let strangers = wire::base64_encode(b"a stranger's bundle");
-    let body = push_body("http://evil:1", ",\"namespace\":\"evil\"")
-        .replace("null", &format!("\"{strangers}\""));
+    let body = push_body("http://evil:1", ",\"namespace\":\"evil\"").replace("null", &format!("\"{strangers}\""));
     assert_eq!(post(body).await.status, 200);
     let end = init.end().await;
-    assert!(
-        end.file("vault-token")
-            .contains(&format!(r#""vaultAddr":"{address}""#))
-    );
+    assert!(end.file("vault-token").contains(&format!(r#""vaultAddr":"{address}""#)));
     assert_eq!(end.file("ca.crt"), vault.ca);
     assert!(vault.seen().iter().all(|seen| seen.namespace == "team"));
-    for name in [
-        "VAULT_ADDR is set",
-        "VAULT_CACERT is set",
-        "VAULT_NAMESPACE is set",
-    ] {
+    for name in ["VAULT_ADDR is set", "VAULT_CACERT is set", "VAULT_NAMESPACE is set"] {
         assert!(end.log.contains(name), "{}", end.log);
     }
 });

@@ -63,37 +63,20 @@ pub(crate) use promise;
 /// Runs `body` in namespaces: by way of this very test binary, started again inside them.
 pub(crate) fn sandbox(test: &str, body: impl Future<Output = ()>) {
     if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(async { timeout(PATIENCE, body).await.expect("the case hangs") });
     }
     let (_, name) = test.split_once("::").unwrap();
     let output = std::process::Command::new("unshare")
-        .args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-        ])
+        .args(["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"])
         .args(["bash", "-c", SCRIPT])
         .arg(std::env::current_exe().unwrap())
         .arg(name)
         .env(INSIDE, "1")
         .output()
         .expect("unshare (util-linux) is needed");
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success() && out.contains("1 passed"),
-        "{out}\n{err}"
-    );
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
 }
 
 /// A running init container.
@@ -135,12 +118,7 @@ impl Init {
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self {
-            child,
-            log,
-            seen: String::new(),
-            directory,
-        }
+        Self { child, log, seen: String::new(), directory }
     }
 
     /// Starts it and waits until it listens.
@@ -169,13 +147,7 @@ impl Init {
 
     pub(crate) fn terminate(&self) {
         let pid = self.child.id().unwrap().to_string();
-        assert!(
-            std::process::Command::new("kill")
-                .arg(pid)
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
     }
 
     /// Waits for its end, and searches all that it said for secrets.
@@ -185,25 +157,13 @@ impl Init {
             self.seen.push('\n');
         }
         let mut out = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .await
-            .unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
         let code = self.child.wait().await.unwrap().code();
         let message = std::fs::read_to_string("/dev/termination-log").unwrap();
         for said in [&self.seen, &out, &message] {
             assert!(!said.contains("CANARY"), "a secret got out:\n{said}");
         }
-        End {
-            code,
-            log: self.seen,
-            out,
-            message,
-            directory: self.directory,
-        }
+        End { code, log: self.seen, out, message, directory: self.directory }
     }
 }
 
@@ -224,10 +184,8 @@ impl End {
 }
 
 pub(crate) fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(path)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -269,37 +227,23 @@ pub(crate) async fn send(
     headers: &[(&'static str, &str)],
     body: impl Into<Bytes>,
 ) -> Reply {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut request = Request::new(Full::new(body.into()));
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().unwrap();
-    request
-        .headers_mut()
-        .insert("host", HeaderValue::from_static("pod:50000"));
+    request.headers_mut().insert("host", HeaderValue::from_static("pod:50000"));
     for (name, value) in headers {
-        request.headers_mut().insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
+        request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     }
     let response = sender.send_request(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes().to_vec();
-    Reply {
-        status: head.status.as_u16(),
-        headers: head.headers,
-        body: String::from_utf8(body).unwrap(),
-    }
+    Reply { status: head.status.as_u16(), headers: head.headers, body: String::from_utf8(body).unwrap() }
 }
 
 /// A TLS connection to the init container, which nobody verifies.
-pub(crate) async fn connect(
-    address: &str,
-    versions: &[&'static SupportedProtocolVersion],
-) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(address: &str, versions: &[&'static SupportedProtocolVersion]) -> TlsStream<TcpStream> {
     let address: SocketAddr = address.parse().unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -309,10 +253,7 @@ pub(crate) async fn connect(
         .with_custom_certificate_verifier(Arc::new(Anybody))
         .with_no_client_auth();
     let stream = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(ServerName::from(address.ip()), stream)
-        .await
-        .unwrap()
+    TlsConnector::from(Arc::new(config)).connect(ServerName::from(address.ip()), stream).await.unwrap()
 }
 
 #[derive(Debug)]
@@ -349,8 +290,6 @@ impl ServerCertVerifier for Anybody {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -19,35 +19,23 @@ async fn still_serves(init: Init) {
     assert_eq!(end.files(), ["vault-token"]);
 }
 
-promise!(
-    methods_and_paths_are_answered_as_the_reference_does,
-    async {
-        let init = Init::listening(&[]).await;
-        for method in [Method::GET, Method::PUT, Method::DELETE] {
-            let reply = request(method, "/", &[], "").await;
-            assert_eq!(
-                (reply.status, reply.body.as_str()),
-                (405, "The / endpoint only support POSTs")
-            );
-            assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
-            assert_eq!(reply.headers["content-length"], "33");
-        }
-        let head = request(Method::HEAD, "/", &[], "").await;
-        assert_eq!(
-            (
-                head.status,
-                head.headers["content-length"].to_str().unwrap()
-            ),
-            (405, "33")
-        );
-        for path in ["/other", "//", "/?x/../y/", "/index.html"] {
-            let reply = request(Method::POST, path, &[], "{}").await;
-            let expected = if path.starts_with("/?") { 400 } else { 404 };
-            assert_eq!(reply.status, expected, "{path}");
-        }
-        still_serves(init).await;
+promise!(methods_and_paths_are_answered_as_the_reference_does, async {
+    let init = Init::listening(&[]).await;
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        let reply = request(method, "/", &[], "").await;
+        assert_eq!((reply.status, reply.body.as_str()), (405, "The / endpoint only support POSTs"));
+        assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
+        assert_eq!(reply.headers["content-length"], "33");
     }
-);
+    let head = request(Method::HEAD, "/", &[], "").await;
+    assert_eq!((head.status, head.headers["content-length"].to_str().unwrap()), (405, "33"));
+    for path in ["/other", "//", "/?x/../y/", "/index.html"] {
+        let reply = request(Method::POST, path, &[], "{}").await;
+        let expected = if path.starts_with("/?") { 400 } else { 404 };
+        assert_eq!(reply.status, expected, "{path}");
+    }
+    still_serves(init).await;
+});
 
 promise!(
     /// Bad-input table: wrong JSON. (The reference answers 200 to `{}` and dies.)
@@ -82,13 +70,7 @@ promise!(
 
 promise!(a_head_without_end_is_refused, async {
     let init = Init::listening(&[]).await;
-    let reply = request(
-        Method::POST,
-        "/",
-        &[("x-long", &"x".repeat(20 << 10))],
-        "{}",
-    )
-    .await;
+    let reply = request(Method::POST, "/", &[("x-long", &"x".repeat(20 << 10))], "{}").await;
     assert_eq!(reply.status, 431);
     still_serves(init).await;
 });
@@ -108,36 +90,24 @@ promise!(
     }
 );
 
-promise!(
-    whoever_opens_connections_and_leaves_them_open_keeps_nobody_out,
-    async {
-        let init = Init::listening(&[]).await;
-        let mut idle = Vec::new();
-        for count in 0..100 {
-            // Some without a handshake, some with one.
-            if count % 2 == 0 {
-                idle.push((
-                    Some(TcpStream::connect("127.0.0.1:50000").await.unwrap()),
-                    None,
-                ));
-            } else {
-                idle.push((
-                    None,
-                    Some(connect("127.0.0.1:50000", rustls::DEFAULT_VERSIONS).await),
-                ));
-            }
+promise!(whoever_opens_connections_and_leaves_them_open_keeps_nobody_out, async {
+    let init = Init::listening(&[]).await;
+    let mut idle = Vec::new();
+    for count in 0..100 {
+        // Some without a handshake, some with one.
+        if count % 2 == 0 {
+            idle.push((Some(TcpStream::connect("127.0.0.1:50000").await.unwrap()), None));
+        } else {
+            idle.push((None, Some(connect("127.0.0.1:50000", rustls::DEFAULT_VERSIONS).await)));
         }
-        still_serves(init).await;
     }
-);
+    still_serves(init).await;
+});
 
 promise!(plain_http_is_no_push, async {
     let init = Init::listening(&[]).await;
     let mut plain = TcpStream::connect("127.0.0.1:50000").await.unwrap();
-    plain
-        .write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
-        .await
-        .unwrap();
+    plain.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"));
@@ -161,14 +131,7 @@ promise!(a_handshake_long_before_the_request_is_fine, async {
     let early = connect("127.0.0.1:50000", rustls::DEFAULT_VERSIONS).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let vault = FakeVault::good().await;
-    let reply = send(
-        early,
-        Method::POST,
-        "/",
-        &[],
-        push_body(&vault.address(), ""),
-    )
-    .await;
+    let reply = send(early, Method::POST, "/", &[], push_body(&vault.address(), "")).await;
     assert_eq!(reply.status, 200);
     assert_eq!(init.end().await.code, Some(0));
 });

@@ -4,10 +4,7 @@
 //! termination log has one place. Vault is a scripted server of the test's own; the real one is in `tests/compat/`.
 //!
 //! Every end of a process is also a search of its log for the canaries that all cases use as secrets.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where its assumptions do not hold"
-)]
+#![expect(clippy::unwrap_used, reason = "a test ends where its assumptions do not hold")]
 
 mod environment;
 mod fake_vault;

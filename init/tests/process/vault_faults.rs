@@ -51,18 +51,15 @@ promise!(
     }
 );
 
-promise!(
-    a_token_that_is_used_between_lookup_and_unwrapping_is_an_alarm_too,
-    async {
-        let vault = FakeVault::start(|path, _| match path {
-            "sys/wrapping/unwrap" => unknown_token(),
-            _ => good(path),
-        })
-        .await;
-        let (reply, _) = refused(&vault).await;
-        assert_eq!(fault(&reply), Some(TokenFault::Used));
-    }
-);
+promise!(a_token_that_is_used_between_lookup_and_unwrapping_is_an_alarm_too, async {
+    let vault = FakeVault::start(|path, _| match path {
+        "sys/wrapping/unwrap" => unknown_token(),
+        _ => good(path),
+    })
+    .await;
+    let (reply, _) = refused(&vault).await;
+    assert_eq!(fault(&reply), Some(TokenFault::Used));
+});
 
 promise!(
     /// Bad-input table: wrong creation path.
@@ -90,21 +87,15 @@ promise!(a_token_without_a_secret_id_in_it_is_refused, async {
 
 promise!(the_login_uses_the_mount_of_the_creation_path, async {
     let vault = FakeVault::start(|path, _| match path {
-        "sys/wrapping/lookup" => Say::Json(
-            200,
-            r#"{"data":{"creation_path":"ns/auth/team/a b/role/app/secret-id"}}"#.to_owned(),
-        ),
+        "sys/wrapping/lookup" => {
+            Say::Json(200, r#"{"data":{"creation_path":"ns/auth/team/a b/role/app/secret-id"}}"#.to_owned())
+        }
         "auth/team/a%20b/login" => good("auth/approle/login"),
         _ => good(path),
     })
     .await;
     let init = Init::listening(&[]).await;
-    assert_eq!(
-        post(push_body(&vault.address(), r#","namespace":"ns""#))
-            .await
-            .status,
-        200
-    );
+    assert_eq!(post(push_body(&vault.address(), r#","namespace":"ns""#)).await.status, 200);
     assert_eq!(init.end().await.code, Some(0));
     assert!(vault.seen().iter().all(|seen| seen.namespace == "ns"));
 });
@@ -163,52 +154,36 @@ promise!(vault_that_recovers_within_the_push_is_waited_for, async {
     assert_eq!(init.end().await.code, Some(0));
 });
 
-promise!(
-    a_vault_that_stays_sealed_is_a_503_after_ten_seconds_at_most,
-    async {
-        let vault = FakeVault::start(|_, _| errors(503, "Vault is sealed")).await;
-        let started = std::time::Instant::now();
-        let (reply, end) = refused(&vault).await;
-        assert!(started.elapsed().as_secs() < 15);
-        assert_eq!(reply.status, 503);
-        assert!(reply.body.contains("Vault is sealed") && end.log.contains("Vault is sealed"));
-    }
-);
+promise!(a_vault_that_stays_sealed_is_a_503_after_ten_seconds_at_most, async {
+    let vault = FakeVault::start(|_, _| errors(503, "Vault is sealed")).await;
+    let started = std::time::Instant::now();
+    let (reply, end) = refused(&vault).await;
+    assert!(started.elapsed().as_secs() < 15);
+    assert_eq!(reply.status, 503);
+    assert!(reply.body.contains("Vault is sealed") && end.log.contains("Vault is sealed"));
+});
 
-promise!(
-    a_vault_that_hangs_is_a_503_after_ten_seconds_at_most,
-    async {
-        let vault = FakeVault::start(|_, _| Say::Hang).await;
-        let started = std::time::Instant::now();
-        let (reply, _) = refused(&vault).await;
-        assert!(started.elapsed().as_secs() < 15);
-        assert_eq!(reply.status, 503);
-        assert_eq!(vault.paths().len(), 2, "a second try has its turn");
-    }
-);
+promise!(a_vault_that_hangs_is_a_503_after_ten_seconds_at_most, async {
+    let vault = FakeVault::start(|_, _| Say::Hang).await;
+    let started = std::time::Instant::now();
+    let (reply, _) = refused(&vault).await;
+    assert!(started.elapsed().as_secs() < 15);
+    assert_eq!(reply.status, 503);
+    assert_eq!(vault.paths().len(), 2, "a second try has its turn");
+});
 
-promise!(
-    a_login_that_never_succeeds_is_a_503_after_twenty_seconds_at_most,
-    async {
-        let vault = FakeVault::start(|path, _| match path {
-            "auth/approle/login" => errors(503, "Vault is sealed"),
-            _ => good(path),
-        })
-        .await;
-        let started = std::time::Instant::now();
-        let (reply, _) = refused(&vault).await;
-        assert!((15..25).contains(&started.elapsed().as_secs()));
-        assert_eq!(reply.status, 503);
-        assert_eq!(
-            vault
-                .paths()
-                .iter()
-                .filter(|path| *path == "sys/wrapping/unwrap")
-                .count(),
-            1
-        );
-    }
-);
+promise!(a_login_that_never_succeeds_is_a_503_after_twenty_seconds_at_most, async {
+    let vault = FakeVault::start(|path, _| match path {
+        "auth/approle/login" => errors(503, "Vault is sealed"),
+        _ => good(path),
+    })
+    .await;
+    let started = std::time::Instant::now();
+    let (reply, _) = refused(&vault).await;
+    assert!((15..25).contains(&started.elapsed().as_secs()));
+    assert_eq!(reply.status, 503);
+    assert_eq!(vault.paths().iter().filter(|path| *path == "sys/wrapping/unwrap").count(), 1);
+});
 
 promise!(nobody_there_is_a_503, async {
     let init = Init::listening(&[]).await;
@@ -230,13 +205,9 @@ promise!(a_name_that_does_not_resolve_is_a_503, async {
 });
 
 promise!(retry_after_is_passed_on, async {
-    let vault =
-        FakeVault::start(|_, _| Say::With(429, &[("retry-after", "60")], String::new())).await;
+    let vault = FakeVault::start(|_, _| Say::With(429, &[("retry-after", "60")], String::new())).await;
     let (reply, _) = refused(&vault).await;
-    assert_eq!(
-        (reply.status, reply.headers["retry-after"].to_str().unwrap()),
-        (503, "60")
-    );
+    assert_eq!((reply.status, reply.headers["retry-after"].to_str().unwrap()), (503, "60"));
 });
 
 promise!(a_lost_answer_to_the_unwrapping_is_no_alarm, async {
@@ -271,30 +242,23 @@ promise!(the_token_is_never_sent_to_another_host, async {
     assert!(other.seen().is_empty());
 });
 
-promise!(
-    a_redirect_on_the_same_host_is_followed_but_not_in_a_circle,
-    async {
-        let vault = FakeVault::start(|path, _| match path {
-            "sys/wrapping/lookup" => Say::To(307, "/v1/sys/wrapping/lookup2".to_owned()),
-            "sys/wrapping/lookup2" => good("sys/wrapping/lookup"),
-            _ => good(path),
-        })
-        .await;
-        let init = Init::listening(&[]).await;
-        assert_eq!(post(push_body(&vault.address(), "")).await.status, 200);
-        assert_eq!(init.end().await.code, Some(0));
-        let circle =
-            FakeVault::start(|_, _| Say::To(307, "/v1/sys/wrapping/lookup".to_owned())).await;
-        assert_eq!(refused(&circle).await.0.status, 503);
-        assert_eq!(circle.paths().len(), 3);
-    }
-);
+promise!(a_redirect_on_the_same_host_is_followed_but_not_in_a_circle, async {
+    let vault = FakeVault::start(|path, _| match path {
+        "sys/wrapping/lookup" => Say::To(307, "/v1/sys/wrapping/lookup2".to_owned()),
+        "sys/wrapping/lookup2" => good("sys/wrapping/lookup"),
+        _ => good(path),
+    })
+    .await;
+    let init = Init::listening(&[]).await;
+    assert_eq!(post(push_body(&vault.address(), "")).await.status, 200);
+    assert_eq!(init.end().await.code, Some(0));
+    let circle = FakeVault::start(|_, _| Say::To(307, "/v1/sys/wrapping/lookup".to_owned())).await;
+    assert_eq!(refused(&circle).await.0.status, 503);
+    assert_eq!(circle.paths().len(), 3);
+});
 
 promise!(what_is_no_vault_is_a_503, async {
-    for say in [
-        || Say::Json(200, "<html>".to_owned()),
-        || Say::Json(404, "<html>".to_owned()),
-    ] {
+    for say in [|| Say::Json(200, "<html>".to_owned()), || Say::Json(404, "<html>".to_owned())] {
         let vault = FakeVault::start(move |_, _| say()).await;
         assert_eq!(refused(&vault).await.0.status, 503);
     }
@@ -302,27 +266,20 @@ promise!(what_is_no_vault_is_a_503, async {
     assert_eq!(refused(&long).await.0.status, 503);
 });
 
-promise!(
-    a_vault_that_the_bundle_does_not_vouch_for_gets_no_token,
-    async {
-        let (vault, other) = (FakeVault::with_tls().await, FakeVault::with_tls().await);
-        let init = Init::listening(&[]).await;
-        let bundle = wire::base64_encode(other.ca.as_bytes());
-        let wrong = push_body(&vault.address(), "").replace("null", &format!("\"{bundle}\""));
-        // Another CA, the public roots, and no bundle at all.
-        for body in [
-            wrong,
-            push_body(&vault.address(), ""),
-            push_body(&vault.address(), "").replace("null", "\"AAAA\""),
-        ] {
-            let reply = post(body).await;
-            assert_eq!(reply.status, 503, "{reply:?}");
-        }
-        assert!(vault.seen().is_empty());
-        init.terminate();
-        init.end().await;
+promise!(a_vault_that_the_bundle_does_not_vouch_for_gets_no_token, async {
+    let (vault, other) = (FakeVault::with_tls().await, FakeVault::with_tls().await);
+    let init = Init::listening(&[]).await;
+    let bundle = wire::base64_encode(other.ca.as_bytes());
+    let wrong = push_body(&vault.address(), "").replace("null", &format!("\"{bundle}\""));
+    // Another CA, the public roots, and no bundle at all.
+    for body in [wrong, push_body(&vault.address(), ""), push_body(&vault.address(), "").replace("null", "\"AAAA\"")] {
+        let reply = post(body).await;
+        assert_eq!(reply.status, 503, "{reply:?}");
     }
-);
+    assert!(vault.seen().is_empty());
+    init.terminate();
+    init.end().await;
+});
 
 promise!(ssl_cert_file_stands_in_for_the_public_roots, async {
     let vault = FakeVault::with_tls().await;
@@ -331,9 +288,5 @@ promise!(ssl_cert_file_stands_in_for_the_public_roots, async {
     let init = Init::listening(&[("SSL_CERT_FILE", roots.path().to_str().unwrap())]).await;
     let reply = post(push_body(&vault.address(), "")).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    assert_eq!(
-        init.end().await.files(),
-        ["vault-token"],
-        "nobody pushed a bundle, so none is written"
-    );
+    assert_eq!(init.end().await.files(), ["vault-token"], "nobody pushed a bundle, so none is written");
 });

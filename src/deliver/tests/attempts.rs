@@ -74,6 +74,20 @@ async fn a_busy_receiver_gets_the_same_attempt_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn once_a_body_was_sent_no_other_address_of_the_pod_is_tried() {
+    let world = World::new();
+    let other = "fd00::1".parse().unwrap();
+    world.answers(IP, [status(409), status(200)]);
+    world.answers("fd00::1", [status(200)]);
+    world.start();
+    let mut both = pod("web-0", IP);
+    both.ips.push(other);
+    world.see(&both).await;
+    world.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
+    assert_eq!(world.count(|did| *did == Did::Dial(other)), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_token_is_neutralised_and_a_fresh_one_follows() {
     for refused in [422, 503, 500, 421] {
         let world = served(vec![status(refused), status(200)]).await;

@@ -45,7 +45,7 @@ async fn an_unknown_role_is_told_asked_for_slowly_and_holds_up_nobody() {
     world.pass(300).await;
     let asked = world.count(|did| *did == Did::Wrap("missing".into()));
     assert!(asked < 50 + 20, "{asked} requests for a role that does not exist");
-    assert!(world.announced("AppRoleRefused") >= 1);
+    assert!(world.announced("AppRoleRefused") >= 50, "each author is told");
     // Once somebody creates it, all are served. (The receivers never exit, so some are served again meanwhile.)
     world.with(|state| state.trouble.clear());
     let first_time = |w: &World| {
@@ -127,4 +127,21 @@ async fn before_the_token_is_checked_nothing_is_claimed_and_pods_are_told_why() 
     assert_eq!(world.count(|did| *did == Did::Claim), 0);
     world.log_in();
     world.until("served", |w| w.announced("SecretIdDelivered") == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_costs_its_own_pod_alone() {
+    let world = World::new();
+    world.receiver("10.0.0.1", Receiver::Panics);
+    world.answers("10.0.0.2", [status(200)]);
+    world.start();
+    world.see(&pod("bad", "10.0.0.1")).await;
+    world.until("it died", |w| w.pushes() == 1).await;
+    world.see(&pod("good", "10.0.0.2")).await;
+    world.until("the other one is served", |w| w.announced("SecretIdDelivered") == 1).await;
+    // Its address is free again for whoever gets it next.
+    world.say(crate::deliver::ports::PodEvent::Left(pod("bad", "10.0.0.1"))).await;
+    world.answers("10.0.0.1", [status(200)]);
+    world.see(&pod("next", "10.0.0.1")).await;
+    world.until("its successor too", |w| w.announced("SecretIdDelivered") == 2).await;
 }

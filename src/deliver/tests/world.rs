@@ -48,6 +48,8 @@ pub(super) enum Receiver {
     Answers(VecDeque<Answer>),
     /// It takes the push and never answers.
     Hangs,
+    /// Whoever pushes to it panics.
+    Panics,
 }
 
 #[derive(Default)]
@@ -278,9 +280,15 @@ struct FakeLine {
 
 #[async_trait]
 impl Line for FakeLine {
+    fn peer(&self) -> IpAddr {
+        self.address
+    }
+
     async fn push(self: Box<Self>, request: &PushRequest) -> Answer {
         let token = request.secret.token.expose_secret().to_owned();
         self.world.did(Did::Push(self.address, token));
+        let panics = self.world.with(|state| matches!(state.receivers.get(&self.address), Some(Receiver::Panics)));
+        assert!(!panics, "a worker's bug");
         let receiver = self.world.with(|state| match state.receivers.get_mut(&self.address) {
             Some(Receiver::Answers(answers)) if answers.len() > 1 => answers.pop_front(),
             Some(Receiver::Answers(answers)) => answers.front().cloned(),

@@ -17,9 +17,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::super::cut;
 use super::super::slim_pod::SlimPod;
-use super::super::{cut, with_causes};
 use super::trouble::Trouble;
+use crate::causes::with_causes;
 use crate::domain::pod::Pod;
 
 /// From a request to its answer's head, connecting included. An API server under load answers a watch in seconds.

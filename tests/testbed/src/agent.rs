@@ -46,6 +46,8 @@ use crate::network::PodNetwork;
 
 /// A kubelet waits ten seconds before the second restart, then twice as long each time.
 pub const KUBELET_RESTART_BASE: Duration = Duration::from_secs(10);
+/// A kubelet looks after changed ConfigMaps and Secrets about once a minute.
+pub(crate) const KUBELET_VOLUME_REFRESH: Duration = Duration::from_secs(60);
 /// A case asks one thing of a pod at a time.
 const COMMANDS: usize = 4;
 
@@ -58,6 +60,8 @@ pub(crate) struct AgentOptions {
     pub(crate) directory: PathBuf,
     pub(crate) api_server: (Ipv4Addr, u16),
     pub(crate) restart_base: Duration,
+    pub(crate) ipv6: bool,
+    pub(crate) volume_refresh: Duration,
     pub(crate) names: Vec<(String, String)>,
 }
 
@@ -72,18 +76,10 @@ impl NodeAgent {
     pub(crate) async fn start(options: AgentOptions) -> Result<Self> {
         node::register(&options.client, &options.node, IpAddr::V4(options.node_ip)).await?;
         let context = Arc::new(Context::new(options));
-        let heartbeat = tokio::spawn(node::heartbeat(
-            context.client.clone(),
-            context.node.clone(),
-        ));
+        let heartbeat = tokio::spawn(node::heartbeat(context.client.clone(), context.node.clone()));
         let pods = tokio::spawn(watch_pods(context.clone()));
         let slices = tokio::spawn(watch_slices(context.clone()));
-        let tasks = [
-            heartbeat.abort_handle(),
-            pods.abort_handle(),
-            slices.abort_handle(),
-        ]
-        .to_vec();
+        let tasks = [heartbeat.abort_handle(), pods.abort_handle(), slices.abort_handle()].to_vec();
         Ok(Self { context, tasks })
     }
 
@@ -114,8 +110,7 @@ impl NodeAgent {
     pub fn logs(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
         let files = self.log_files(namespace, pod, container)?;
         let last = files.last().context("the container has not been started")?;
-        let text =
-            std::fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
+        let text = std::fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
@@ -137,13 +132,7 @@ impl NodeAgent {
     }
 
     /// Signals the first process of a container.
-    pub fn signal(
-        &self,
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        signal: Signal,
-    ) -> Result<()> {
+    pub fn signal(&self, namespace: &str, pod: &str, container: &str, signal: Signal) -> Result<()> {
         container::signal(self.pid(namespace, pod, container)?, signal);
         Ok(())
     }
@@ -158,41 +147,23 @@ impl NodeAgent {
     ) -> Result<std::process::Output> {
         let pid = self.pid(namespace, pod, container)?;
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-        probes::inside(pid, &command)
-            .output()
-            .await
-            .context("cannot start nsenter")
+        probes::inside(pid, &command).output().await.context("cannot start nsenter")
     }
 
     /// A pod's network: to cut its link, or drop packets of one direction.
     pub fn network(&self, namespace: &str, pod: &str) -> Result<PodNetwork> {
-        let network = self
-            .context
-            .find(namespace, pod, |entry| entry.network.clone())?;
+        let network = self.context.find(namespace, pod, |entry| entry.network.clone())?;
         network.with_context(|| format!("{namespace}/{pod} has no network of its own"))
     }
 
     /// Ends a pod's sandbox: all its containers die, and its init containers run again under a new address,
     /// or under `ip`. The API server sees the old status until the first container runs.
-    pub async fn restart_sandbox(
-        &self,
-        namespace: &str,
-        pod: &str,
-        ip: Option<Ipv4Addr>,
-    ) -> Result<()> {
-        let commands = self
-            .context
-            .find(namespace, pod, |entry| entry.commands.clone())?;
+    pub async fn restart_sandbox(&self, namespace: &str, pod: &str, ip: Option<Ipv4Addr>) -> Result<()> {
+        let commands = self.context.find(namespace, pod, |entry| entry.commands.clone())?;
         let (done, answer) = oneshot::channel();
         let command = Command::NewSandbox { ip, done };
-        commands
-            .send(command)
-            .await
-            .ok()
-            .with_context(|| format!("{namespace}/{pod} is gone"))?;
-        answer
-            .await
-            .with_context(|| format!("{namespace}/{pod} is gone"))?
+        commands.send(command).await.ok().with_context(|| format!("{namespace}/{pod} is gone"))?;
+        answer.await.with_context(|| format!("{namespace}/{pod} is gone"))?
     }
 
     /// Holds back every status (`true`), or writes the newest of each pod and goes on (`false`).
@@ -212,9 +183,7 @@ impl NodeAgent {
         container: &str,
         get: impl FnOnce(&ContainerEntry) -> T,
     ) -> Result<T> {
-        let found = self.context.find(namespace, pod, |entry| {
-            entry.containers.get(container).map(get)
-        })?;
+        let found = self.context.find(namespace, pod, |entry| entry.containers.get(container).map(get))?;
         found.with_context(|| format!("{namespace}/{pod} has not started a container {container}"))
     }
 }
@@ -253,21 +222,14 @@ async fn watch_pods(context: Arc<Context>) {
     }
 }
 
-fn apply(
-    context: &Arc<Context>,
-    workers: &mut BTreeMap<String, watch::Sender<Option<Pod>>>,
-    pod: Pod,
-) {
+fn apply(context: &Arc<Context>, workers: &mut BTreeMap<String, watch::Sender<Option<Pod>>>, pod: Pod) {
     let uid = pod.uid().unwrap_or_default();
     if let Some(sender) = workers.get(&uid) {
         // A task that has ended needs no news.
         let _ = sender.send(Some(pod));
         return;
     }
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let finished = matches!(phase, Some("Succeeded" | "Failed"));
     if finished && pod.metadata.deletion_timestamp.is_none() {
         return;
@@ -289,14 +251,11 @@ fn forget(sender: &watch::Sender<Option<Pod>>) -> bool {
 /// Keeps the hosts files as the endpoints of services change.
 async fn watch_slices(context: Arc<Context>) {
     let slices: Api<EndpointSlice> = Api::all(context.client.clone());
-    let events =
-        watcher(slices, watcher::Config::default()).backoff(watcher::DefaultBackoff::default());
+    let events = watcher(slices, watcher::Config::default()).backoff(watcher::DefaultBackoff::default());
     pin_mut!(events);
     while let Some(event) = events.next().await {
         let changed = match event {
-            Ok(watcher::Event::Apply(slice) | watcher::Event::InitApply(slice)) => {
-                context.name_slice(&slice)
-            }
+            Ok(watcher::Event::Apply(slice) | watcher::Event::InitApply(slice)) => context.name_slice(&slice),
             Ok(watcher::Event::Delete(slice)) => context.forget_slice(&slice),
             Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => false,
         };
@@ -307,11 +266,7 @@ async fn watch_slices(context: Arc<Context>) {
 }
 
 /// Picks the agent that runs a pod.
-pub(crate) fn agent_of<'a>(
-    agents: &'a [NodeAgent],
-    namespace: &str,
-    pod: &str,
-) -> Result<&'a NodeAgent> {
+pub(crate) fn agent_of<'a>(agents: &'a [NodeAgent], namespace: &str, pod: &str) -> Result<&'a NodeAgent> {
     match agents.iter().find(|agent| agent.knows(namespace, pod)) {
         Some(agent) => Ok(agent),
         None => bail!("no node has a pod {namespace}/{pod}"),

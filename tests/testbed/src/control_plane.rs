@@ -76,12 +76,7 @@ impl ControlPlane {
             ip,
         };
         plane.write_files()?;
-        let etcd = Server::spawn(
-            "etcd",
-            &plane.servers.etcd,
-            &flags::etcd(&plane.directory, ip),
-            &plane.directory,
-        )?;
+        let etcd = Server::spawn("etcd", &plane.servers.etcd, &flags::etcd(&plane.directory, ip), &plane.directory)?;
         *plane.etcd.lock().await = Some(etcd);
         plane.start_api_server().await?;
         plane.start_others().await?;
@@ -138,9 +133,7 @@ impl ControlPlane {
 
     /// A kubeconfig for another user, who may do everything but is told apart in the audit log.
     pub fn kubeconfig_for(&self, user: &str) -> Result<PathBuf> {
-        let path = self
-            .directory
-            .join(format!("{}.kubeconfig", user.replace(':', "-")));
+        let path = self.directory.join(format!("{}.kubeconfig", user.replace(':', "-")));
         self.write_kubeconfig(&path, &self.authority.client(user, ADMINISTRATORS)?)?;
         Ok(path)
     }
@@ -148,8 +141,7 @@ impl ControlPlane {
     /// A client for a kubeconfig.
     pub async fn client(&self, kubeconfig: &Path) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-        let mut config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         // A proxy of the user's environment cannot reach the private network.
         config.proxy_url = None;
         Ok(Client::try_from(config)?)
@@ -160,17 +152,10 @@ impl ControlPlane {
         let mut slot = self.api_server.lock().await;
         ensure!(slot.is_none(), "the API server runs already");
         let flags = flags::api_server(&self.directory, self.ip, &self.options);
-        let server = Server::spawn(
-            "kube-apiserver",
-            &self.servers.api_server,
-            &flags,
-            &self.directory,
-        )?;
+        let server = Server::spawn("kube-apiserver", &self.servers.api_server, &flags, &self.directory)?;
         let server = slot.insert(server);
         let client = self.client(&self.kubeconfig()).await?;
-        server
-            .wait_until("answer on /readyz", START_LIMIT, || ready(client.clone()))
-            .await
+        server.wait_until("answer on /readyz", START_LIMIT, || ready(client.clone())).await
     }
 
     /// Ends the API server as an orderly restart would.
@@ -202,18 +187,8 @@ impl ControlPlane {
         let manager = flags::controller_manager(directory, ip);
         let scheduler = flags::scheduler(directory, ip);
         self.others.lock().await.extend([
-            Server::spawn(
-                "kube-controller-manager",
-                &self.servers.controller_manager,
-                &manager,
-                directory,
-            )?,
-            Server::spawn(
-                "kube-scheduler",
-                &self.servers.scheduler,
-                &scheduler,
-                directory,
-            )?,
+            Server::spawn("kube-controller-manager", &self.servers.controller_manager, &manager, directory)?,
+            Server::spawn("kube-scheduler", &self.servers.scheduler, &scheduler, directory)?,
         ]);
         Ok(())
     }
@@ -236,20 +211,9 @@ impl ControlPlane {
 
     fn write_files(&self) -> Result<()> {
         let (private, public) = signing_key()?;
-        let names = [
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "localhost",
-        ];
-        let addresses = [
-            self.ip,
-            crate::network::KUBERNETES_SERVICE_IP,
-            Ipv4Addr::LOCALHOST,
-        ];
-        let serving = self
-            .authority
-            .server("kube-apiserver", &names, &addresses)?;
+        let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
+        let addresses = [self.ip, crate::network::KUBERNETES_SERVICE_IP, Ipv4Addr::LOCALHOST];
+        let serving = self.authority.server("kube-apiserver", &names, &addresses)?;
         for (name, content) in [
             ("ca.crt", &self.authority.pem()),
             ("apiserver.crt", &serving.certificate),
@@ -259,16 +223,13 @@ impl ControlPlane {
             ("audit-policy.yaml", &flags::AUDIT_POLICY.to_owned()),
         ] {
             let path = self.directory.join(name);
-            fs::write(&path, content)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
         let admin = self.authority.client("testbed-admin", ADMINISTRATORS)?;
         self.write_kubeconfig(&self.kubeconfig(), &admin)?;
         // Each has the rights that Kubernetes gives this user name, and no others.
         for user in ["system:kube-controller-manager", "system:kube-scheduler"] {
-            let path = self
-                .directory
-                .join(format!("{}.kubeconfig", user.replace(':', "-")));
+            let path = self.directory.join(format!("{}.kubeconfig", user.replace(':', "-")));
             self.write_kubeconfig(&path, &self.authority.client(user, "testbed")?)?;
         }
         Ok(())
@@ -291,17 +252,13 @@ impl ControlPlane {
             }}],
             "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "testbed"}}],
         });
-        fs::write(path, content.to_string())
-            .with_context(|| format!("cannot write {}", path.display()))
+        fs::write(path, content.to_string()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Waits until the API server answers, for a case that started it by hand.
     pub async fn wait_until_ready(&self, limit: Duration) -> Result<()> {
         let client = self.client(&self.kubeconfig()).await?;
-        poll_until("ready API server", limit, || async {
-            Ok(ready(client.clone()).await.ok())
-        })
-        .await
+        poll_until("ready API server", limit, || async { Ok(ready(client.clone()).await.ok()) }).await
     }
 }
 

@@ -39,14 +39,10 @@ impl FakePod {
     /// A pod whose init container `init` asks for an AppRole, as users of the controller annotate it.
     #[must_use]
     pub fn asking_for(namespace: &str, name: &str, role: &str) -> Self {
-        let annotations = [
-            ("pod.boostport.com/vault-approle", role),
-            ("pod.boostport.com/vault-init-container", "init"),
-        ];
+        let annotations =
+            [("pod.boostport.com/vault-approle", role), ("pod.boostport.com/vault-init-container", "init")];
         Self {
-            annotations: annotations
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            annotations: annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             ..Self::plain(namespace, name)
         }
     }
@@ -97,17 +93,12 @@ impl FakePod {
 pub async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = Namespace {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         ..Namespace::default()
     };
     match namespaces.create(&PostParams::default(), &namespace).await {
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
-        answer => answer
-            .map(drop)
-            .with_context(|| format!("cannot create namespace {name}")),
+        answer => answer.map(drop).with_context(|| format!("cannot create namespace {name}")),
     }
 }
 
@@ -119,13 +110,7 @@ pub async fn create_pending(client: &Client, pod: &FakePod) -> Result<Pod> {
 }
 
 /// Patches the status: the init container runs, with this containerID, at this address.
-pub async fn set_init_running(
-    client: &Client,
-    pod: &FakePod,
-    ip: IpAddr,
-    id: &str,
-    restarts: u32,
-) -> Result<()> {
+pub async fn set_init_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &str, restarts: u32) -> Result<()> {
     let running = json!({"running": {"startedAt": now()}});
     let status = json!({
         "phase": "Pending", "podIP": ip, "podIPs": [{"ip": ip}], "startTime": now(),
@@ -158,8 +143,7 @@ pub async fn set_init_terminated(
 
 /// Patches the status: the init container is done, the main container runs.
 pub async fn set_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &str) -> Result<()> {
-    let terminated =
-        json!({"terminated": {"exitCode": 0, "reason": "Completed", "containerID": id}});
+    let terminated = json!({"terminated": {"exitCode": 0, "reason": "Completed", "containerID": id}});
     let running = json!({"running": {"startedAt": now()}});
     let status = json!({
         "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
@@ -172,14 +156,9 @@ pub async fn set_running(client: &Client, pod: &FakePod, ip: IpAddr, id: &str) -
 /// Deletes a pod at once.
 pub async fn delete(client: &Client, pod: &FakePod) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
-    match pods
-        .delete(&pod.name, &DeleteParams::default().grace_period(0))
-        .await
-    {
+    match pods.delete(&pod.name, &DeleteParams::default().grace_period(0)).await {
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
-        answer => answer
-            .map(drop)
-            .with_context(|| format!("cannot delete {}/{}", pod.namespace, pod.name)),
+        answer => answer.map(drop).with_context(|| format!("cannot delete {}/{}", pod.namespace, pod.name)),
     }
 }
 
@@ -189,10 +168,7 @@ where
     F: Fn(usize, &'a FakePod) -> Fut,
     Fut: Future<Output = Result<T>>,
 {
-    let actions = pods
-        .iter()
-        .enumerate()
-        .map(|(index, pod)| action(index, pod));
+    let actions = pods.iter().enumerate().map(|(index, pod)| action(index, pod));
     stream::iter(actions).buffered(PARALLEL).try_collect().await
 }
 

@@ -37,14 +37,9 @@ pub use rustix::process::Signal;
 pub use sandbox::{ROOT, enter, find_running, host_pid, is_inside, join_command};
 pub use servers::{Servers, locate_or_build};
 pub use testbed::{Builder, Testbed};
-pub use vault::{
-    ControllerPolicy, KV_MOUNT, ROOT_TOKEN, TokenRole, Vault, VaultOptions, controller_rules,
-};
+pub use vault::{ControllerPolicy, KV_MOUNT, ROOT_TOKEN, TokenRole, Vault, VaultOptions, controller_rules};
 
 /// Runs a future on a runtime with several threads: for a `main` that called [`enter`] first.
 pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(future)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }

@@ -59,9 +59,7 @@ struct ClusterArgs {
 
 fn main() -> ExitCode {
     // The hidden calls come first: their arguments are not for clap.
-    let hidden = std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first.to_string_lossy().starts_with("__testbed"));
+    let hidden = std::env::args_os().nth(1).is_some_and(|first| first.to_string_lossy().starts_with("__testbed"));
     if hidden {
         testbed::enter();
     }
@@ -91,15 +89,12 @@ fn run(command: Command) -> Result<ExitCode> {
 
 impl ClusterArgs {
     fn builder(&self) -> Result<Builder> {
-        let mut builder = Testbed::builder().nodes(self.nodes).vault(VaultOptions {
-            tls: self.vault_tls,
-            ..VaultOptions::default()
-        });
+        let mut builder =
+            Testbed::builder().nodes(self.nodes).vault(VaultOptions { tls: self.vault_tls, ..VaultOptions::default() });
         for image in &self.images {
-            let (name, path) = image
-                .split_once('=')
-                .with_context(|| format!("--image {image}: not NAME=PATH"))?;
-            let path = std::fs::canonicalize(path).with_context(|| format!("--image {image}"))?;
+            let (name, path) = image.split_once('=').with_context(|| format!("--image {image}: not NAME=PATH"))?;
+            // Links stay: a multi-call binary looks at the name by which it is called.
+            let path = std::path::absolute(path).with_context(|| format!("--image {image}"))?;
             builder = builder.image(name, Image::new(path));
         }
         Ok(builder)
@@ -109,19 +104,12 @@ impl ClusterArgs {
 async fn up(cluster: &ClusterArgs) -> Result<ExitCode> {
     let (bed, _) = start(cluster).await?;
     let pid = testbed::host_pid()?;
-    let exports: Vec<String> = bed
-        .variables()?
-        .iter()
-        .map(|(name, value)| format!("export {name}={value}"))
-        .collect();
+    let exports: Vec<String> = bed.variables()?.iter().map(|(name, value)| format!("export {name}={value}")).collect();
     let tools = bed.tools().display();
     let exports = format!("{}\nexport PATH={tools}:$PATH\n", exports.join("\n"));
-    std::fs::write(Path::new(testbed::ROOT).join("env"), &exports)
-        .context("cannot write the variables")?;
+    std::fs::write(Path::new(testbed::ROOT).join("env"), &exports).context("cannot write the variables")?;
     println!("{exports}");
-    println!(
-        "# These hold inside the private network. Enter it from another terminal by either of:"
-    );
+    println!("# These hold inside the private network. Enter it from another terminal by either of:");
     println!("#   testbed exec --pid {pid} -- bash");
     println!("#   {} bash", testbed::join_command(pid).join(" "));
     println!("# Ctrl-C ends everything.");
@@ -132,9 +120,7 @@ async fn up(cluster: &ClusterArgs) -> Result<ExitCode> {
 
 async fn run_in_new(cluster: &ClusterArgs, command: &[OsString]) -> Result<ExitCode> {
     let (bed, _) = start(cluster).await?;
-    let [program, arguments @ ..] = command else {
-        bail!("no command")
-    };
+    let [program, arguments @ ..] = command else { bail!("no command") };
     let mut path = bed.tools().as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -157,10 +143,7 @@ async fn run_in_new(cluster: &ClusterArgs, command: &[OsString]) -> Result<ExitC
         }
     };
     bed.stop().await;
-    let code = status
-        .code()
-        .or(status.signal().map(|signal| 128 + signal))
-        .unwrap_or(1);
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
@@ -168,18 +151,12 @@ async fn start(cluster: &ClusterArgs) -> Result<(Testbed, Instant)> {
     let start = Instant::now();
     eprintln!("testbed: starting a control plane and Vault");
     let bed = cluster.builder()?.start().await?;
-    eprintln!(
-        "testbed: ready after {:.1} s",
-        start.elapsed().as_secs_f64()
-    );
+    eprintln!("testbed: ready after {:.1} s", start.elapsed().as_secs_f64());
     Ok((bed, start))
 }
 
 async fn wait_for_signal() -> Result<()> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -198,14 +175,9 @@ fn exec(pid: Option<u32>, command: &[OsString]) -> Result<ExitCode> {
         (None, _) => bail!("several testbeds run: choose one with --pid, of {running:?}"),
     };
     let join = testbed::join_command(pid);
-    let [program, arguments @ ..] = join.as_slice() else {
-        bail!("no command")
-    };
+    let [program, arguments @ ..] = join.as_slice() else { bail!("no command") };
     let script = format!(". {}/env && exec \"$@\"", testbed::ROOT);
-    let error = std::process::Command::new(program)
-        .args(arguments)
-        .args(["sh", "-c", &script, "sh"])
-        .args(command)
-        .exec();
+    let error =
+        std::process::Command::new(program).args(arguments).args(["sh", "-c", &script, "sh"]).args(command).exec();
     Err(error).context("cannot start nsenter")
 }

@@ -9,12 +9,13 @@
 //! | 10.76.(100 + n).i | node i of the n-th testbed |
 //! | 10.77.0.0/16 | pods |
 //! | 10.96.0.0/16 | ClusterIPs |
+//! | fd00:77::/64 | pods once more, where the testbed was built with IPv6 |
 //! | 10.99.0.0/16 | all local: one process listens on all of them, for simulated receivers |
 //!
 //! Must never happen: that an address goes to a second pod by itself. A case that wants an address
 //! used again asks for it by the annotation [`IP_ANNOTATION`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,6 +24,8 @@ use tokio::io::AsyncWriteExt as _;
 
 /// The bridge's address.
 pub const BRIDGE_IP: Ipv4Addr = Ipv4Addr::new(10, 76, 0, 1);
+/// The bridge's IPv6 address, in use only where a testbed was built with it.
+pub const BRIDGE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
 /// A pod with this annotation gets this address, whoever had it before.
 pub const IP_ANNOTATION: &str = "testbed/ip";
 /// The range in which every address is local: simulated receivers listen there.
@@ -51,6 +54,8 @@ pub struct PodNetwork {
     pub link: String,
     /// The pod's address.
     pub ip: Ipv4Addr,
+    /// Its second one, where the testbed was built with IPv6.
+    pub ipv6: Option<Ipv6Addr>,
 }
 
 /// One way through a pod's interface.
@@ -99,6 +104,19 @@ pub async fn add_address(ip: Ipv4Addr) -> Result<()> {
     run("ip", &["addr", "replace", &address, "dev", BRIDGE]).await
 }
 
+/// Lets the bridge speak IPv6.
+pub(crate) async fn add_ipv6() -> Result<()> {
+    let address = format!("{BRIDGE_IPV6}/64");
+    run("ip", &["addr", "replace", &address, "dev", BRIDGE, "nodad"]).await
+}
+
+/// The IPv6 address of a pod: its other address, behind the common prefix.
+fn ipv6_of(ip: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = ip.octets();
+    let [p, q, ..] = BRIDGE_IPV6.segments();
+    Ipv6Addr::new(p, q, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
 /// The next pod address that nobody had.
 pub(crate) fn next_pod_ip() -> Result<Ipv4Addr> {
     let ip = NEXT_POD.fetch_add(1, Ordering::Relaxed);
@@ -110,17 +128,14 @@ pub(crate) fn next_pod_ip() -> Result<Ipv4Addr> {
 
 impl PodNetwork {
     /// Makes namespace and link. The number in their names is never used twice.
-    pub(crate) async fn create(ip: Ipv4Addr) -> Result<Self> {
+    pub(crate) async fn create(ip: Ipv4Addr, with_ipv6: bool) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let number = format!(
-            "{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
+        let number = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let network = Self {
             namespace: format!("pod{number}"),
             link: format!("{LINK_PREFIX}{number}"),
             ip,
+            ipv6: with_ipv6.then(|| ipv6_of(ip)),
         };
         let (namespace, link) = (&network.namespace, &network.link);
         run("ip", &["netns", "add", namespace]).await?;
@@ -132,16 +147,17 @@ impl PodNetwork {
             ),
         )
         .await?;
-        run_batch(
-            &["-n", namespace],
-            &format!(
-                "link set lo up\n\
-                 addr add {ip}/{PREFIX_LENGTH} dev eth0\n\
-                 link set eth0 up\n\
-                 route add default via {BRIDGE_IP}\n"
-            ),
-        )
-        .await?;
+        let mut batch = format!(
+            "link set lo up\n\
+             addr add {ip}/{PREFIX_LENGTH} dev eth0\n\
+             link set eth0 up\n\
+             route add default via {BRIDGE_IP}\n"
+        );
+        if let Some(ipv6) = network.ipv6 {
+            // Nobody else can have it: waiting for duplicates would cost a second.
+            batch.push_str(&format!("addr add {ipv6}/64 dev eth0 nodad\nroute add default via {BRIDGE_IPV6}\n"));
+        }
+        run_batch(&["-n", namespace], &batch).await?;
         Ok(network)
     }
 
@@ -150,6 +166,13 @@ impl PodNetwork {
         // The link may have gone with its peer; what stays behind dies with the sandbox.
         let _ = run("ip", &["link", "delete", &self.link]).await;
         let _ = run("ip", &["netns", "delete", &self.namespace]).await;
+    }
+
+    /// All its addresses, in the order in which the status shows them.
+    #[must_use]
+    pub fn ips(&self) -> Vec<IpAddr> {
+        let ipv6 = self.ipv6.map(IpAddr::V6);
+        [IpAddr::V4(self.ip)].into_iter().chain(ipv6).collect()
     }
 
     /// Pulls the pod's cable.
@@ -163,14 +186,16 @@ impl PodNetwork {
     }
 
     /// Drops the packets of one direction silently, from or to `peer` or everybody.
-    pub async fn drop_packets(&self, direction: Direction, peer: Option<Ipv4Addr>) -> Result<()> {
+    pub async fn drop_packets(&self, direction: Direction, peer: Option<IpAddr>) -> Result<()> {
         let (hook, side) = match direction {
             Direction::In => ("input", "saddr"),
             Direction::Out => ("output", "daddr"),
         };
-        let matches = peer
-            .map(|peer| format!("ip {side} {peer} "))
-            .unwrap_or_default();
+        let matches = match peer {
+            Some(IpAddr::V4(peer)) => format!("ip {side} {peer} "),
+            Some(IpAddr::V6(peer)) => format!("ip6 {side} {peer} "),
+            None => String::new(),
+        };
         let rules = format!(
             "add table inet cut\n\
              add chain inet cut {hook} {{ type filter hook {hook} priority 0; }}\n\
@@ -181,11 +206,7 @@ impl PodNetwork {
 
     /// Takes back every [`drop_packets`](Self::drop_packets).
     pub async fn let_packets_through(&self) -> Result<()> {
-        run_nft(
-            Some(&self.namespace),
-            "add table inet cut\ndelete table inet cut\n",
-        )
-        .await
+        run_nft(Some(&self.namespace), "add table inet cut\ndelete table inet cut\n").await
     }
 }
 
@@ -238,28 +259,16 @@ fn run_batch_blocking(batch: &str) -> Result<()> {
 }
 
 fn run_blocking(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = std::process::Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| missing(program))?;
+    let output = std::process::Command::new(program).args(arguments).output().with_context(|| missing(program))?;
     check(program, arguments, "", &output)
 }
 
-fn check(
-    program: &str,
-    arguments: &[&str],
-    input: &str,
-    output: &std::process::Output,
-) -> Result<()> {
+fn check(program: &str, arguments: &[&str], input: &str, output: &std::process::Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr);
-    bail!(
-        "{program} {} failed: {}\n{input}",
-        arguments.join(" "),
-        message.trim()
-    )
+    bail!("{program} {} failed: {}\n{input}", arguments.join(" "), message.trim())
 }
 
 fn missing(program: &str) -> String {
@@ -276,6 +285,11 @@ mod tests {
         let second = next_pod_ip().unwrap();
         assert_ne!(first, second);
         assert_eq!(first.octets()[..2], [10, 77]);
+    }
+
+    #[test]
+    fn both_addresses_of_a_pod_belong_together() {
+        assert_eq!(ipv6_of(Ipv4Addr::new(10, 77, 1, 2)).to_string(), "fd00:77::a4d:102");
     }
 
     #[test]

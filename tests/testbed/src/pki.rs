@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// A certificate authority.
@@ -40,45 +40,26 @@ impl Authority {
     pub(crate) fn client(&self, user: &str, group: &str) -> Result<Pair> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, user);
-        parameters
-            .distinguished_name
-            .push(DnType::OrganizationName, group);
+        parameters.distinguished_name.push(DnType::OrganizationName, group);
         self.sign(parameters, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     /// A certificate for a server under these names and addresses.
-    pub(crate) fn server(
-        &self,
-        name: &str,
-        names: &[&str],
-        addresses: &[Ipv4Addr],
-    ) -> Result<Pair> {
-        let names: Vec<String> = names
-            .iter()
-            .map(ToString::to_string)
-            .chain(addresses.iter().map(ToString::to_string))
-            .collect();
+    pub(crate) fn server(&self, name: &str, names: &[&str], addresses: &[Ipv4Addr]) -> Result<Pair> {
+        let names: Vec<String> =
+            names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string)).collect();
         let mut parameters = CertificateParams::new(names)?;
         parameters.distinguished_name.push(DnType::CommonName, name);
         self.sign(parameters, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    fn sign(
-        &self,
-        mut parameters: CertificateParams,
-        purpose: ExtendedKeyUsagePurpose,
-    ) -> Result<Pair> {
+    fn sign(&self, mut parameters: CertificateParams, purpose: ExtendedKeyUsagePurpose) -> Result<Pair> {
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![purpose];
         parameters.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
-        let certificate = parameters
-            .signed_by(&key, &self.0)
-            .context("cannot sign a certificate")?;
-        Ok(Pair {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
+        let certificate = parameters.signed_by(&key, &self.0).context("cannot sign a certificate")?;
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 }
 

@@ -30,12 +30,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a program whose output goes to `<directory>/<name>.log`, appended at a restart.
-    pub(crate) fn spawn(
-        name: &'static str,
-        program: &Path,
-        arguments: &[String],
-        directory: &Path,
-    ) -> Result<Self> {
+    pub(crate) fn spawn(name: &'static str, program: &Path, arguments: &[String], directory: &Path) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file = File::options()
             .create(true)
@@ -56,21 +51,13 @@ impl Server {
 
     /// Sends a signal, for example to pause it.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.with_context(|| format!("{} has ended", self.name))?;
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Polls `check` until it says yes; fails at the deadline or when the process has died.
-    pub(crate) async fn wait_until<F, Fut>(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        check: F,
-    ) -> Result<()>
+    pub(crate) async fn wait_until<F, Fut>(&mut self, what: &str, limit: Duration, check: F) -> Result<()>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<()>>,
@@ -82,18 +69,10 @@ impl Server {
                 Err(error) => error,
             };
             if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "{} died ({status}) before {what}:\n{}",
-                    self.name,
-                    tail(&self.log)
-                );
+                bail!("{} died ({status}) before {what}:\n{}", self.name, tail(&self.log));
             }
             if Instant::now() >= deadline {
-                bail!(
-                    "{}: no {what} after {limit:?}: {error:#}\n{}",
-                    self.name,
-                    tail(&self.log)
-                );
+                bail!("{}: no {what} after {limit:?}: {error:#}\n{}", self.name, tail(&self.log));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -102,11 +81,7 @@ impl Server {
     /// Ends it with SIGTERM, and with SIGKILL when it has not gone in time.
     pub(crate) async fn stop(&mut self, grace: Duration) {
         // A failure means that it is gone already.
-        if self.signal(Signal::TERM).is_ok()
-            && tokio::time::timeout(grace, self.child.wait())
-                .await
-                .is_err()
-        {
+        if self.signal(Signal::TERM).is_ok() && tokio::time::timeout(grace, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
     }
@@ -139,6 +114,5 @@ where
 pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL_BYTES)..]).into_owned();
-    text.split_once('\n')
-        .map_or(text.clone(), |(_, rest)| rest.to_owned())
+    text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.to_owned())
 }

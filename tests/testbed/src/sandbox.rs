@@ -70,16 +70,15 @@ pub fn is_inside() -> bool {
 
 /// The servers that the outer process found or built.
 pub(crate) fn servers() -> Result<Servers> {
-    let json = env::var(SERVERS_ENV)
-        .context("not inside the testbed's network: call testbed::enter() first in main")?;
+    let json =
+        env::var(SERVERS_ENV).context("not inside the testbed's network: call testbed::enter() first in main")?;
     serde_json::from_str(&json).with_context(|| format!("{SERVERS_ENV} is not what enter() wrote"))
 }
 
 /// The id of the namespaces' init as the host sees it: what `nsenter --target` wants.
 pub fn host_pid() -> Result<u32> {
     let pid = env::var(INSIDE_ENV).context("not inside the testbed's network")?;
-    pid.parse()
-        .with_context(|| format!("{INSIDE_ENV}={pid} is not a process id"))
+    pid.parse().with_context(|| format!("{INSIDE_ENV}={pid} is not a process id"))
 }
 
 /// A running testbed as seen from outside: its init's process id.
@@ -106,19 +105,9 @@ pub fn find_running() -> Result<Vec<u32>> {
 #[must_use]
 pub fn join_command(pid: u32) -> Vec<String> {
     let pid = pid.to_string();
-    [
-        "nsenter",
-        "--target",
-        &pid,
-        "--user",
-        "--preserve-credentials",
-        "--mount",
-        "--net",
-        "--pid",
-        "--",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    ["nsenter", "--target", &pid, "--user", "--preserve-credentials", "--mount", "--net", "--pid", "--"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn report(result: Result<i32>) -> i32 {
@@ -144,9 +133,7 @@ fn run_inside() -> Result<i32> {
         .arg(reader.as_raw_fd().to_string())
         .args(env::args_os().skip(1))
         .env(SERVERS_ENV, serde_json::to_string(&servers)?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(supervise(command, writer));
     drop(reader);
     code
@@ -215,14 +202,7 @@ fn choose_namespaces() -> Result<Vec<OsString>> {
 fn probe(user: &[OsString]) -> Result<Output> {
     Command::new("unshare")
         .args(user)
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "true",
-        ])
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "true"])
         .stdin(Stdio::null())
         .output()
         .context("cannot start unshare (Debian, Ubuntu: apt install util-linux)")

@@ -42,13 +42,7 @@ const CONTROL_PLANE: Recipe = Recipe {
     // Without these the API server reports version v0.0.0, and clients refuse features.
     ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
               -X k8s.io/client-go/pkg/version.gitVersion=v1.36.3",
-    links: &[
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubectl",
-    ],
+    links: &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"],
     minutes: "6",
 };
 
@@ -66,11 +60,7 @@ const VAULT: Recipe = Recipe {
 const ON_PATH: [(&str, &[&str], &str); 6] = [
     ("etcd", &["--version"], "etcd Version: 3.6."),
     ("kube-apiserver", &["--version"], "Kubernetes v1.36."),
-    (
-        "kube-controller-manager",
-        &["--version"],
-        "Kubernetes v1.36.",
-    ),
+    ("kube-controller-manager", &["--version"], "Kubernetes v1.36."),
     ("kube-scheduler", &["--version"], "Kubernetes v1.36."),
     ("kubectl", &["version", "--client"], "v1.36."),
     ("vault", &["version"], "Vault v1.13."),
@@ -106,12 +96,9 @@ fn cache_directory() -> Result<PathBuf> {
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
-    let path = env::split_paths(&env::var_os("PATH")?)
-        .map(|directory| directory.join(name))
-        .find(|path| path.is_file())?;
+    let path =
+        env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())?;
     let (_, arguments, wanted) = ON_PATH.iter().find(|(program, ..)| *program == name)?;
     let output = Command::new(&path).args(*arguments).output().ok()?;
-    String::from_utf8_lossy(&output.stdout)
-        .contains(wanted)
-        .then_some(path)
+    String::from_utf8_lossy(&output.stdout).contains(wanted).then_some(path)
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use tokio::process::Command;
 
-use crate::agent::{AgentOptions, Image, Images, KUBELET_RESTART_BASE, NodeAgent, agent_of};
+use crate::agent::{AgentOptions, Image, Images, KUBELET_RESTART_BASE, KUBELET_VOLUME_REFRESH, NodeAgent, agent_of};
 use crate::control_plane::{API_PORT, ControlPlane, ControlPlaneOptions};
 use crate::network;
 use crate::sandbox;
@@ -25,6 +25,8 @@ pub struct Builder {
     nodes: u8,
     control_plane: ControlPlaneOptions,
     restart_base: Duration,
+    ipv6: bool,
+    volume_refresh: Duration,
     names: Vec<(String, String)>,
     errors: Vec<anyhow::Error>,
 }
@@ -46,6 +48,8 @@ impl Default for Builder {
             nodes: 1,
             control_plane: ControlPlaneOptions::default(),
             restart_base: KUBELET_RESTART_BASE,
+            ipv6: false,
+            volume_refresh: KUBELET_VOLUME_REFRESH,
             names: Vec::new(),
             errors: Vec::new(),
         }
@@ -95,6 +99,20 @@ impl Builder {
         self
     }
 
+    /// How often volumes take over changed ConfigMaps and Secrets, once a minute unless set.
+    #[must_use]
+    pub fn volume_refresh(mut self, period: Duration) -> Self {
+        self.volume_refresh = period;
+        self
+    }
+
+    /// Gives each pod an IPv6 address, too. The servers stay on IPv4.
+    #[must_use]
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
     /// A name that every pod finds in its hosts file.
     #[must_use]
     pub fn host(mut self, ip: Ipv4Addr, name: &str) -> Self {
@@ -113,32 +131,26 @@ impl Builder {
         let (number, directory) = sandbox::claim_directory()?;
         let ip = network::server_ip(number);
         network::add_address(ip).await?;
+        if self.ipv6 {
+            network::add_ipv6().await?;
+        }
         let folder = |name: &str| -> Result<PathBuf> {
             let path = directory.join(name);
             fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
             Ok(path)
         };
-        let (plane_folder, vault_folder, kubelets) =
-            (folder("control-plane")?, folder("vault")?, folder("nodes")?);
+        let (plane_folder, vault_folder, kubelets) = (folder("control-plane")?, folder("vault")?, folder("nodes")?);
         let vault = async {
             let Some(options) = &self.vault else {
                 return Ok(None);
             };
-            Vault::start(&servers.vault, options, vault_folder, ip)
-                .await
-                .map(Some)
+            Vault::start(&servers.vault, options, vault_folder, ip).await.map(Some)
         };
         let options = self.control_plane.clone();
         let plane = ControlPlane::start(servers.clone(), options, plane_folder, ip);
         let (control_plane, vault) = tokio::try_join!(plane, vault)?;
         let client = control_plane.client(&control_plane.kubeconfig()).await?;
-        let mut testbed = Testbed {
-            control_plane,
-            vault,
-            nodes: Vec::new(),
-            client,
-            directory,
-        };
+        let mut testbed = Testbed { control_plane, vault, nodes: Vec::new(), client, directory };
         for index in 0..self.nodes {
             testbed.start_node(&self, number, index, &kubelets).await?;
         }
@@ -173,9 +185,7 @@ impl Testbed {
 
     /// Vault; an error where the testbed was built without.
     pub fn vault(&self) -> Result<&Vault> {
-        self.vault
-            .as_ref()
-            .context("this testbed was built without Vault")
+        self.vault.as_ref().context("this testbed was built without Vault")
     }
 
     /// The nodes.
@@ -191,8 +201,7 @@ impl Testbed {
 
     /// What a container printed since its last start.
     pub fn logs(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
-        self.node_of(namespace, pod)?
-            .logs(namespace, pod, container)
+        self.node_of(namespace, pod)?.logs(namespace, pod, container)
     }
 
     /// A directory of this testbed for files of a case; it goes with the sandbox.
@@ -211,36 +220,22 @@ impl Testbed {
             .await
             .context("cannot start kubectl")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        ensure!(
-            output.status.success(),
-            "kubectl {}: {}",
-            arguments.join(" "),
-            text(&output.stderr)
-        );
+        ensure!(output.status.success(), "kubectl {}: {}", arguments.join(" "), text(&output.stderr));
         Ok(text(&output.stdout))
     }
 
     /// The folder with kubectl, to be put in front of `PATH`.
     #[must_use]
     pub fn tools(&self) -> &Path {
-        self.control_plane
-            .kubectl()
-            .parent()
-            .unwrap_or(Path::new("/"))
+        self.control_plane.kubectl().parent().unwrap_or(Path::new("/"))
     }
 
     /// `KUBECONFIG`, `VAULT_ADDR`, `VAULT_TOKEN` and, with TLS, `VAULT_CACERT`.
     pub fn variables(&self) -> Result<Vec<(String, String)>> {
-        let mut variables = vec![(
-            "KUBECONFIG".to_owned(),
-            self.kubeconfig().display().to_string(),
-        )];
+        let mut variables = vec![("KUBECONFIG".to_owned(), self.kubeconfig().display().to_string())];
         if let Some(vault) = &self.vault {
             variables.push(("VAULT_ADDR".to_owned(), vault.address().to_owned()));
-            variables.push((
-                "VAULT_TOKEN".to_owned(),
-                crate::vault::ROOT_TOKEN.to_owned(),
-            ));
+            variables.push(("VAULT_TOKEN".to_owned(), crate::vault::ROOT_TOKEN.to_owned()));
             if let Some(ca) = vault.ca() {
                 let path = self.directory.join("vault-ca.crt");
                 fs::write(&path, ca).with_context(|| format!("cannot write {}", path.display()))?;
@@ -263,23 +258,14 @@ impl Testbed {
         tokio::join!(self.control_plane.stop(), vault);
     }
 
-    async fn start_node(
-        &mut self,
-        builder: &Builder,
-        number: u8,
-        index: u8,
-        kubelets: &Path,
-    ) -> Result<()> {
+    async fn start_node(&mut self, builder: &Builder, number: u8, index: u8, kubelets: &Path) -> Result<()> {
         let node = format!("node-{}", index + 1);
         let node_ip = network::node_ip(number, index);
         network::add_address(node_ip).await?;
         let directory = kubelets.join(&node).join("kubelet");
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
+        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         // Its own user name: the audit log tells its requests from those that a case counts.
-        let kubeconfig = self
-            .control_plane
-            .kubeconfig_for(&format!("system:node:{node}"))?;
+        let kubeconfig = self.control_plane.kubeconfig_for(&format!("system:node:{node}"))?;
         let agent = NodeAgent::start(AgentOptions {
             client: self.control_plane.client(&kubeconfig).await?,
             node,
@@ -288,6 +274,8 @@ impl Testbed {
             directory,
             api_server: (self.control_plane.ip(), API_PORT),
             restart_base: builder.restart_base,
+            ipv6: builder.ipv6,
+            volume_refresh: builder.volume_refresh,
             names: builder.names.clone(),
         })
         .await?;

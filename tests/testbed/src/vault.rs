@@ -62,10 +62,7 @@ impl Vault {
         directory: PathBuf,
         ip: Ipv4Addr,
     ) -> Result<Self> {
-        let authority = options
-            .tls
-            .then(|| Authority::new("testbed-vault"))
-            .transpose()?;
+        let authority = options.tls.then(|| Authority::new("testbed-vault")).transpose()?;
         write_config(options, authority.as_ref(), &directory, ip)?;
         let scheme = if options.tls { "https" } else { "http" };
         let mut vault = Self {
@@ -79,33 +76,17 @@ impl Vault {
         };
         vault.spawn().await?;
         let request = json!({"secret_shares": 1, "secret_threshold": 1});
-        let answer = vault
-            .call(Method::PUT, "sys/init", None, Some(&request))
-            .await?;
+        let answer = vault.call(Method::PUT, "sys/init", None, Some(&request)).await?;
         let text = |pointer: &str| -> Result<String> {
             let value = answer.pointer(pointer).and_then(Value::as_str);
-            Ok(value
-                .with_context(|| format!("Vault's sys/init lacks {pointer}"))?
-                .to_owned())
+            Ok(value.with_context(|| format!("Vault's sys/init lacks {pointer}"))?.to_owned())
         };
         vault.unseal_key = text("/keys/0")?;
         let first_token = text("/root_token")?;
         vault.unseal().await?;
         let known = json!({"id": ROOT_TOKEN, "policies": ["root"], "no_parent": true});
-        vault
-            .call(
-                Method::POST,
-                "auth/token/create",
-                Some(&first_token),
-                Some(&known),
-            )
-            .await?;
-        vault
-            .write(
-                &format!("sys/mounts/{KV_MOUNT}"),
-                &json!({"type": "kv", "options": {"version": "2"}}),
-            )
-            .await?;
+        vault.call(Method::POST, "auth/token/create", Some(&first_token), Some(&known)).await?;
+        vault.write(&format!("sys/mounts/{KV_MOUNT}"), &json!({"type": "kv", "options": {"version": "2"}})).await?;
         Ok(vault)
     }
 
@@ -123,8 +104,7 @@ impl Vault {
 
     /// Writes with the root token; the answer is the whole JSON, null where there is none.
     pub async fn write(&self, path: &str, body: &Value) -> Result<Value> {
-        self.call(Method::POST, path, Some(ROOT_TOKEN), Some(body))
-            .await
+        self.call(Method::POST, path, Some(ROOT_TOKEN), Some(body)).await
     }
 
     /// Reads with the root token.
@@ -136,11 +116,7 @@ impl Vault {
     pub async fn list(&self, path: &str) -> Result<Vec<String>> {
         let url = format!("{path}?list=true");
         let answer = match self.call(Method::GET, &url, Some(ROOT_TOKEN), None).await {
-            Err(error)
-                if error
-                    .downcast_ref::<api::Refused>()
-                    .is_some_and(|r| r.status == 404) =>
-            {
+            Err(error) if error.downcast_ref::<api::Refused>().is_some_and(|r| r.status == 404) => {
                 return Ok(Vec::new());
             }
             answer => answer?,
@@ -150,48 +126,29 @@ impl Vault {
 
     /// Deletes with the root token.
     pub async fn delete(&self, path: &str) -> Result<()> {
-        self.call(Method::DELETE, path, Some(ROOT_TOKEN), None)
-            .await
-            .map(drop)
+        self.call(Method::DELETE, path, Some(ROOT_TOKEN), None).await.map(drop)
     }
 
     /// Calls with any token (or none). An answer other than 2xx is an error that names it.
-    pub async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<&Value>,
-    ) -> Result<Value> {
+    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<Value> {
         let url = format!("{}/v1/{path}", self.address);
         api::call(&self.http, method, &url, token, body).await
     }
 
     /// Seals it.
     pub async fn seal(&self) -> Result<()> {
-        self.call(Method::PUT, "sys/seal", Some(ROOT_TOKEN), None)
-            .await
-            .map(drop)
+        self.call(Method::PUT, "sys/seal", Some(ROOT_TOKEN), None).await.map(drop)
     }
 
     /// Unseals it, and waits until it is active.
     pub async fn unseal(&self) -> Result<()> {
-        let answer = self
-            .call(
-                Method::PUT,
-                "sys/unseal",
-                None,
-                Some(&json!({"key": self.unseal_key})),
-            )
-            .await?;
+        let answer = self.call(Method::PUT, "sys/unseal", None, Some(&json!({"key": self.unseal_key}))).await?;
         ensure!(answer["sealed"] == false, "Vault is still sealed: {answer}");
         let mut process = self.process.lock().await;
         let process = process.as_mut().context("Vault is stopped")?;
         process
             .wait_until("active node", START_LIMIT, || async {
-                self.call(Method::GET, "sys/health", None, None)
-                    .await
-                    .map(drop)
+                self.call(Method::GET, "sys/health", None, None).await.map(drop)
             })
             .await
     }
@@ -232,47 +189,26 @@ impl Vault {
     }
 
     async fn signal(&self, signal: Signal) -> Result<()> {
-        self.process
-            .lock()
-            .await
-            .as_ref()
-            .context("Vault is stopped")?
-            .signal(signal)
+        self.process.lock().await.as_ref().context("Vault is stopped")?.signal(signal)
     }
 
     async fn spawn(&self) -> Result<()> {
         let mut slot = self.process.lock().await;
         ensure!(slot.is_none(), "Vault runs already");
-        let arguments = [
-            "server".to_owned(),
-            format!("-config={}", self.directory.join("vault.json").display()),
-        ];
-        let process = slot.insert(Server::spawn(
-            "vault",
-            &self.program,
-            &arguments,
-            &self.directory,
-        )?);
+        let arguments = ["server".to_owned(), format!("-config={}", self.directory.join("vault.json").display())];
+        let process = slot.insert(Server::spawn("vault", &self.program, &arguments, &self.directory)?);
         process
             .wait_until("listener", START_LIMIT, || async {
-                self.call(Method::GET, "sys/seal-status", None, None)
-                    .await
-                    .map(drop)
+                self.call(Method::GET, "sys/seal-status", None, None).await.map(drop)
             })
             .await
     }
 }
 
-fn write_config(
-    options: &VaultOptions,
-    authority: Option<&Authority>,
-    directory: &Path,
-    ip: Ipv4Addr,
-) -> Result<()> {
+fn write_config(options: &VaultOptions, authority: Option<&Authority>, directory: &Path, ip: Ipv4Addr) -> Result<()> {
     let mut listener = json!({"address": format!("{ip}:{VAULT_PORT}")});
     if let Some(authority) = authority {
-        let pair =
-            authority.server("vault", &["vault", "vault.default.svc", "localhost"], &[ip])?;
+        let pair = authority.server("vault", &["vault", "vault.default.svc", "localhost"], &[ip])?;
         let (certificate, key) = (directory.join("vault.crt"), directory.join("vault.key"));
         fs::write(&certificate, pair.certificate)?;
         fs::write(&key, pair.key)?;
@@ -281,11 +217,8 @@ fn write_config(
     } else {
         listener["tls_disable"] = json!(true);
     }
-    let storage = if options.lasting {
-        json!({"file": {"path": directory.join("vault-data")}})
-    } else {
-        json!({"inmem": {}})
-    };
+    let storage =
+        if options.lasting { json!({"file": {"path": directory.join("vault-data")}}) } else { json!({"inmem": {}}) };
     let config = json!({
         "listener": [{"tcp": listener}],
         "storage": storage,

@@ -4,8 +4,14 @@
 mod bed;
 #[path = "it/cases.rs"]
 mod cases;
+#[path = "it/inside.rs"]
+mod inside;
 #[path = "it/nothing_remains.rs"]
 mod nothing_remains;
+#[path = "it/order.rs"]
+mod order;
+#[path = "it/servers.rs"]
+mod servers;
 
 use std::process::ExitCode;
 use std::sync::Arc;

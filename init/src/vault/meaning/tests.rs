@@ -8,10 +8,7 @@ use super::*;
 fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Reply {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        map.insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
+        map.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     }
     Reply {
         status: StatusCode::from_u16(status).unwrap(),
@@ -21,27 +18,18 @@ fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Reply {
 }
 
 fn refused(status: u16, body: &str) -> bool {
-    matches!(
-        classify(&reply(status, &[], body), &[]).fault,
-        Fault::Refused { .. }
-    )
+    matches!(classify(&reply(status, &[], body), &[]).fault, Fault::Refused { .. })
 }
 
 #[test]
 fn refusals_and_failures_are_told_apart() {
-    assert!(refused(
-        400,
-        r#"{"errors":["wrapping token is not valid or does not exist"]}"#
-    ));
+    assert!(refused(400, r#"{"errors":["wrapping token is not valid or does not exist"]}"#));
     assert!(refused(403, r#"{"errors":["permission denied"]}"#));
     assert!(refused(500, r#"{"errors":["invalid secret id"]}"#));
     assert!(!refused(500, r#"{"errors":["internal error"]}"#));
     assert!(!refused(503, r#"{"errors":["Vault is sealed"]}"#));
     assert!(!refused(404, "<html>nginx</html>"));
-    let failed = classify(
-        &reply(429, &[("retry-after", "7")], r#"{"errors":["slow down"]}"#),
-        &[],
-    );
+    let failed = classify(&reply(429, &[("retry-after", "7")], r#"{"errors":["slow down"]}"#), &[]);
     assert_eq!(failed.fault.retry_after(), Some(7));
     assert!(!failed.lost);
     assert!(classify(&reply(502, &[], ""), &[]).lost);
@@ -52,13 +40,8 @@ fn refusals_and_failures_are_told_apart() {
 #[test]
 fn what_the_other_side_repeats_of_our_secrets_is_taken_out() {
     let body = r#"{"errors":["bad token hvs.CANARY here\nand there"]}"#;
-    let text = classify(&reply(400, &[], body), &["hvs.CANARY", ""])
-        .fault
-        .text();
-    assert_eq!(
-        text,
-        "Vault answered 400: bad token (withheld) here and there"
-    );
+    let text = classify(&reply(400, &[], body), &["hvs.CANARY", ""]).fault.text();
+    assert_eq!(text, "Vault answered 400: bad token (withheld) here and there");
     let long = format!(r#"{{"errors":["{}"]}}"#, "x".repeat(9999));
     assert!(classify(&reply(400, &[], &long), &[]).fault.text().len() < 400);
 }
@@ -81,10 +64,7 @@ fn a_redirect_is_followed_on_the_same_server_only() {
         assert!(to(elsewhere).is_err(), "{elsewhere}");
     }
     let moved = reply(302, &[("location", "/v1/x")], "");
-    assert!(
-        same_server_path(&moved, &own).is_err(),
-        "it would turn a PUT into a GET"
-    );
+    assert!(same_server_path(&moved, &own).is_err(), "it would turn a PUT into a GET");
 }
 
 #[test]
@@ -100,34 +80,10 @@ fn only_what_may_pass_is_tried_again_and_only_in_time() {
         assert!(least <= most && most <= RETRY_WAIT_MAX && least >= before.min(RETRY_WAIT_MAX / 2));
         before = least;
     }
-    assert_eq!(
-        wait_before_retry(&down, 0, 0, Duration::from_millis(10)),
-        None
-    );
-    assert_eq!(
-        wait_before_retry(&Fault::Wrong(String::new()), 0, 0, left),
-        None
-    );
-    assert_eq!(
-        wait_before_retry(
-            &Fault::Refused {
-                status: 400,
-                words: String::new()
-            },
-            0,
-            0,
-            left
-        ),
-        None
-    );
-    let asked = |secs| Fault::Unavailable {
-        status: 429,
-        retry_after: Some(secs),
-        words: String::new(),
-    };
-    assert_eq!(
-        wait_before_retry(&asked(3), 0, 0, left),
-        Some(Duration::from_secs(3))
-    );
+    assert_eq!(wait_before_retry(&down, 0, 0, Duration::from_millis(10)), None);
+    assert_eq!(wait_before_retry(&Fault::Wrong(String::new()), 0, 0, left), None);
+    assert_eq!(wait_before_retry(&Fault::Refused { status: 400, words: String::new() }, 0, 0, left), None);
+    let asked = |secs| Fault::Unavailable { status: 429, retry_after: Some(secs), words: String::new() };
+    assert_eq!(wait_before_retry(&asked(3), 0, 0, left), Some(Duration::from_secs(3)));
     assert_eq!(wait_before_retry(&asked(30), 0, 0, left), None);
 }

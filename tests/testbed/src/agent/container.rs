@@ -68,8 +68,7 @@ pub(crate) struct Files {
 pub(crate) fn new_id() -> Result<String> {
     let mut id = String::from("containerd://");
     for _ in 0..2 {
-        let uuid =
-            fs::read_to_string("/proc/sys/kernel/random/uuid").context("no random numbers")?;
+        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").context("no random numbers")?;
         id.extend(uuid.chars().filter(char::is_ascii_hexdigit));
     }
     Ok(id)
@@ -82,11 +81,7 @@ pub(crate) async fn start(
     around: Surroundings<'_>,
     attempt: i32,
 ) -> Result<Running> {
-    let directory = around
-        .directory
-        .join("containers")
-        .join(&container.name)
-        .join(attempt.to_string());
+    let directory = around.directory.join("containers").join(&container.name).join(attempt.to_string());
     let root = directory.join("root");
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let files = Files {
@@ -98,8 +93,7 @@ pub(crate) async fn start(
     let launch = launch(container, image, around, &files, root);
     // A kubelet makes the folder of a subPath where the volume has none.
     for bind in launch.binds.iter().filter(|bind| !bind.source.exists()) {
-        fs::create_dir_all(&bind.source)
-            .with_context(|| format!("cannot create {}", bind.source.display()))?;
+        fs::create_dir_all(&bind.source).with_context(|| format!("cannot create {}", bind.source.display()))?;
     }
     let file = directory.join("launch.json");
     fs::write(&file, serde_json::to_vec(&launch)?)?;
@@ -110,15 +104,7 @@ pub(crate) async fn start(
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
     let child = Command::new("unshare")
-        .args([
-            "--mount",
-            "--uts",
-            "--propagation",
-            "private",
-            "--",
-            &program,
-            CONTAINER_ARG,
-        ])
+        .args(["--mount", "--uts", "--propagation", "private", "--", &program, CONTAINER_ARG])
         .arg(&file)
         .stdin(writer)
         .stdout(log.try_clone()?)
@@ -126,30 +112,14 @@ pub(crate) async fn start(
         .kill_on_drop(true)
         .spawn()
         .context("cannot start unshare")?;
-    timeout(START_LIMIT, reader.read_to_end(&mut Vec::new()))
-        .await
-        .context("the container does not start")??;
-    let fall_back_to_logs =
-        container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
-    Ok(Running {
-        child,
-        started: Time(Timestamp::now()),
-        files,
-        fall_back_to_logs,
-    })
+    timeout(START_LIMIT, reader.read_to_end(&mut Vec::new())).await.context("the container does not start")??;
+    let fall_back_to_logs = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+    Ok(Running { child, started: Time(Timestamp::now()), files, fall_back_to_logs })
 }
 
-fn launch(
-    container: &Container,
-    image: &Image,
-    around: Surroundings<'_>,
-    files: &Files,
-    root: PathBuf,
-) -> Launch {
-    let mut environment = vec![
-        ("PATH".to_owned(), PATH.to_owned()),
-        ("HOSTNAME".to_owned(), around.hostname.to_owned()),
-    ];
+fn launch(container: &Container, image: &Image, around: Surroundings<'_>, files: &Files, root: PathBuf) -> Launch {
+    let mut environment =
+        vec![("PATH".to_owned(), PATH.to_owned()), ("HOSTNAME".to_owned(), around.hostname.to_owned())];
     environment.extend(image.environment.iter().cloned());
     environment.extend(around.variables);
     let expanded = |text: &String| expand(text, |name| lookup(&environment, name));
@@ -164,36 +134,22 @@ fn launch(
         None => {}
     }
     let mut words = words.into_iter();
-    let message_path = container
-        .termination_message_path
-        .as_deref()
-        .unwrap_or(TERMINATION_LOG);
+    let message_path = container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
     let mut binds = vec![
         bind(&image.program, &image.entry_point(), true),
         bind(&around.directory.join("etc-hosts"), "/etc/hosts", false),
         bind(&files.termination, message_path, false),
     ];
-    binds.extend(
-        image
-            .files
-            .iter()
-            .map(|(source, target)| bind(source, target, true)),
-    );
+    binds.extend(image.files.iter().map(|(source, target)| bind(source, target, true)));
     binds.extend(mounts(container, around.volumes));
-    let read_only_root = container
-        .security_context
-        .as_ref()
-        .and_then(|context| context.read_only_root_filesystem);
+    let read_only_root = container.security_context.as_ref().and_then(|context| context.read_only_root_filesystem);
     Launch {
         hostname: around.hostname.to_owned(),
         network: around.network.map(str::to_owned),
         root,
         binds,
         read_only_root: read_only_root.unwrap_or(false),
-        directory: container
-            .working_dir
-            .clone()
-            .unwrap_or_else(|| "/".to_owned()),
+        directory: container.working_dir.clone().unwrap_or_else(|| "/".to_owned()),
         program: words.next().unwrap_or_default(),
         arguments: words.collect(),
         environment,
@@ -202,11 +158,7 @@ fn launch(
 }
 
 fn bind(source: &Path, target: &str, read_only: bool) -> Bind {
-    Bind {
-        source: source.to_owned(),
-        target: target.to_owned(),
-        read_only,
-    }
+    Bind { source: source.to_owned(), target: target.to_owned(), read_only }
 }
 
 fn mounts(container: &Container, volumes: &[(String, PathBuf)]) -> Vec<Bind> {
@@ -216,15 +168,8 @@ fn mounts(container: &Container, volumes: &[(String, PathBuf)]) -> Vec<Bind> {
         .flatten()
         .filter_map(|mount| {
             let (_, folder) = volumes.iter().find(|(name, _)| *name == mount.name)?;
-            let source = mount
-                .sub_path
-                .as_ref()
-                .map_or(folder.clone(), |path| folder.join(path));
-            Some(bind(
-                &source,
-                &mount.mount_path,
-                mount.read_only.unwrap_or(false),
-            ))
+            let source = mount.sub_path.as_ref().map_or(folder.clone(), |path| folder.join(path));
+            Some(bind(&source, &mount.mount_path, mount.read_only.unwrap_or(false)))
         })
         .collect();
     // A mount inside another one must come after it.
@@ -260,11 +205,7 @@ impl Running {
             0 => "Completed",
             _ => "Error",
         };
-        let message = if start_error.is_empty() {
-            self.message(code)
-        } else {
-            start_error
-        };
+        let message = if start_error.is_empty() { self.message(code) } else { start_error };
         ContainerStateTerminated {
             container_id: Some(id),
             exit_code: code,
@@ -289,9 +230,7 @@ impl Running {
 
 /// A process that died of a signal has 128 and its number, as containerd reports it.
 fn exit_code(status: &ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| EXIT_START + status.signal().unwrap_or_default())
+    status.code().unwrap_or_else(|| EXIT_START + status.signal().unwrap_or_default())
 }
 
 /// Signals a container's first process; none is there any more = done.
@@ -324,44 +263,25 @@ mod tests {
             volumes: &volumes,
             variables: vec![("B".into(), "2".into())],
         };
-        let files = Files {
-            log: "/l".into(),
-            termination: "/t".into(),
-            error: "/e".into(),
-        };
+        let files = Files { log: "/l".into(), termination: "/t".into(), error: "/e".into() };
         launch(&container, &image, around, &files, "/r".into())
     }
 
     #[test]
     fn command_and_arguments_follow_the_rules_of_images() {
         let plain = launched(json!({"name": "c"}));
-        assert_eq!(
-            (plain.program.as_str(), plain.arguments),
-            ("/app", vec!["--cmd".to_owned()])
-        );
+        assert_eq!((plain.program.as_str(), plain.arguments), ("/app", vec!["--cmd".to_owned()]));
         let args = launched(json!({"name": "c", "args": ["x$(B)"]}));
-        assert_eq!(
-            (args.program.as_str(), args.arguments),
-            ("/app", vec!["x2".to_owned()])
-        );
+        assert_eq!((args.program.as_str(), args.arguments), ("/app", vec!["x2".to_owned()]));
         let command = launched(json!({"name": "c", "command": ["/bin/sh", "$(A)"]}));
-        assert_eq!(
-            (command.program.as_str(), command.arguments),
-            ("/bin/sh", vec!["image".to_owned()])
-        );
+        assert_eq!((command.program.as_str(), command.arguments), ("/bin/sh", vec!["image".to_owned()]));
     }
 
     #[test]
     fn inner_mounts_come_after_outer_ones() {
         let launch = launched(json!({"name": "c", "volumeMounts": [
             {"name": "v", "mountPath": "/a/b", "subPath": "s"}, {"name": "v", "mountPath": "/a", "readOnly": true}]}));
-        let last: Vec<&str> = launch
-            .binds
-            .iter()
-            .rev()
-            .take(2)
-            .map(|bind| bind.target.as_str())
-            .collect();
+        let last: Vec<&str> = launch.binds.iter().rev().take(2).map(|bind| bind.target.as_str()).collect();
         assert_eq!(last, ["/a/b", "/a"]);
         assert_eq!(launch.binds.last().unwrap().source, Path::new("/k/v/s"));
     }

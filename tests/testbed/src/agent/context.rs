@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(super) node_ip: Ipv4Addr,
     pub(super) directory: PathBuf,
     pub(super) restart_base: Duration,
+    pub(super) ipv6: bool,
+    pub(super) volume_refresh: Duration,
     api_server: (Ipv4Addr, u16),
     images: Mutex<Images>,
     names: Mutex<Names>,
@@ -97,6 +99,8 @@ impl Context {
             node_ip: options.node_ip,
             directory: options.directory,
             restart_base: options.restart_base,
+            ipv6: options.ipv6,
+            volume_refresh: options.volume_refresh,
             api_server: options.api_server,
             images: Mutex::new(options.images),
             names: Mutex::new(names),
@@ -117,13 +121,9 @@ impl Context {
     /// How containers find the API server. It is its address on the bridge: there is no kube-proxy.
     pub(super) fn cluster_variables(&self) -> Vec<(String, String)> {
         let (ip, port) = self.api_server;
-        [
-            ("HOST", ip.to_string()),
-            ("PORT", port.to_string()),
-            ("PORT_HTTPS", port.to_string()),
-        ]
-        .map(|(name, value)| (format!("KUBERNETES_SERVICE_{name}"), value))
-        .to_vec()
+        [("HOST", ip.to_string()), ("PORT", port.to_string()), ("PORT_HTTPS", port.to_string())]
+            .map(|(name, value)| (format!("KUBERNETES_SERVICE_{name}"), value))
+            .to_vec()
     }
 
     pub(super) fn enter(&self, uid: String, mut entry: Entry) {
@@ -140,29 +140,16 @@ impl Context {
     }
 
     /// Reads the entry of a pod; of several of that name the one that lives, or the last one.
-    pub(super) fn find<T>(
-        &self,
-        namespace: &str,
-        pod: &str,
-        get: impl FnOnce(&Entry) -> T,
-    ) -> Result<T> {
+    pub(super) fn find<T>(&self, namespace: &str, pod: &str, get: impl FnOnce(&Entry) -> T) -> Result<T> {
         let entries = locked(&self.entries);
-        let named = entries
-            .values()
-            .filter(|entry| entry.namespace == namespace && entry.name == pod);
+        let named = entries.values().filter(|entry| entry.namespace == namespace && entry.name == pod);
         let entry = named.max_by_key(|entry| (!entry.gone, entry.order));
-        entry
-            .map(get)
-            .with_context(|| format!("node {} has no pod {namespace}/{pod}", self.node))
+        entry.map(get).with_context(|| format!("node {} has no pod {namespace}/{pod}", self.node))
     }
 
     pub(super) fn all_log_files(&self) -> Vec<PathBuf> {
         let entries = locked(&self.entries);
-        entries
-            .values()
-            .flat_map(|entry| entry.containers.values())
-            .flat_map(|entry| entry.logs.clone())
-            .collect()
+        entries.values().flat_map(|entry| entry.containers.values()).flat_map(|entry| entry.logs.clone()).collect()
     }
 
     pub(super) fn hosts_for(&self, pod: &Pod, ips: &[String], hostname: &str) -> String {

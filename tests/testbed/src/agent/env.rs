@@ -23,35 +23,19 @@ pub(crate) async fn resolve(
     container: &Container,
     fields: &Fields<'_>,
 ) -> Result<Vec<(String, String)>> {
-    let namespace = fields
-        .pod
-        .metadata
-        .namespace
-        .as_deref()
-        .unwrap_or("default");
+    let namespace = fields.pod.metadata.namespace.as_deref().unwrap_or("default");
     let mut values: Vec<(String, String)> = Vec::new();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.clone().unwrap_or_default();
         let (data, optional, what) = if let Some(reference) = &source.config_map_ref {
-            (
-                config_map(client, namespace, &reference.name).await?,
-                reference.optional,
-                &reference.name,
-            )
+            (config_map(client, namespace, &reference.name).await?, reference.optional, &reference.name)
         } else if let Some(reference) = &source.secret_ref {
-            (
-                secret(client, namespace, &reference.name).await?,
-                reference.optional,
-                &reference.name,
-            )
+            (secret(client, namespace, &reference.name).await?, reference.optional, &reference.name)
         } else {
             bail!("envFrom names neither a ConfigMap nor a Secret");
         };
         match data {
-            Some(data) => values.extend(
-                data.into_iter()
-                    .map(|(key, value)| (format!("{prefix}{key}"), text(value))),
-            ),
+            Some(data) => values.extend(data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), text(value)))),
             None if optional == Some(true) => {}
             None => bail!("envFrom: {what:?} not found"),
         }
@@ -74,11 +58,7 @@ pub(crate) async fn resolve(
 
 /// The last value of a variable.
 pub(crate) fn lookup(values: &[(String, String)], name: &str) -> Option<String> {
-    values
-        .iter()
-        .rev()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.clone())
+    values.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
 }
 
 async fn from_source(
@@ -91,19 +71,9 @@ async fn from_source(
         return field(&reference.field_path, fields).map(Some);
     }
     let (data, key, optional, name) = if let Some(reference) = &source.config_map_key_ref {
-        (
-            config_map(client, namespace, &reference.name).await?,
-            &reference.key,
-            reference.optional,
-            &reference.name,
-        )
+        (config_map(client, namespace, &reference.name).await?, &reference.key, reference.optional, &reference.name)
     } else if let Some(reference) = &source.secret_key_ref {
-        (
-            secret(client, namespace, &reference.name).await?,
-            &reference.key,
-            reference.optional,
-            &reference.name,
-        )
+        (secret(client, namespace, &reference.name).await?, &reference.key, reference.optional, &reference.name)
     } else {
         bail!("valueFrom is of a kind that the testbed does not know");
     };
@@ -130,30 +100,19 @@ pub(crate) fn field(path: &str, fields: &Fields<'_>) -> Result<String> {
         "status.podIP" => fields.pod_ips.first().cloned(),
         "status.podIPs" => Some(fields.pod_ips.join(",")),
         _ => {
-            let (map, key) = match path
-                .split_once("['")
-                .and_then(|(map, key)| Some((map, key.strip_suffix("']")?)))
-            {
+            let (map, key) = match path.split_once("['").and_then(|(map, key)| Some((map, key.strip_suffix("']")?))) {
                 Some(("metadata.labels", key)) => (meta.labels.as_ref(), key),
                 Some(("metadata.annotations", key)) => (meta.annotations.as_ref(), key),
                 _ => bail!("the testbed does not know the field {path:?}"),
             };
-            Some(
-                map.and_then(|map| map.get(key))
-                    .cloned()
-                    .unwrap_or_default(),
-            )
+            Some(map.and_then(|map| map.get(key)).cloned().unwrap_or_default())
         }
     };
     Ok(text.unwrap_or_default())
 }
 
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines: Vec<String> = map
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={value:?}"))
-        .collect();
+    let lines: Vec<String> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
     lines.join("\n")
 }
 
@@ -164,50 +123,23 @@ pub(crate) async fn config_map(
     name: &str,
 ) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let Some(object) = api
-        .get_opt(name)
-        .await
-        .with_context(|| format!("cannot read ConfigMap {name}"))?
-    else {
+    let Some(object) = api.get_opt(name).await.with_context(|| format!("cannot read ConfigMap {name}"))? else {
         return Ok(None);
     };
-    let text = object
-        .data
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key, value.into_bytes()));
-    let binary = object
-        .binary_data
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key, value.0));
+    let text = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
+    let binary = object.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
     Ok(Some(text.chain(binary).collect()))
 }
 
 /// The data of a Secret, none where it is missing.
-pub(crate) async fn secret(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
+pub(crate) async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let object = api
-        .get_opt(name)
-        .await
-        .with_context(|| format!("cannot read Secret {name}"))?;
-    Ok(object.map(|object| {
-        object
-            .data
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key, value.0))
-            .collect()
-    }))
+    let object = api.get_opt(name).await.with_context(|| format!("cannot read Secret {name}"))?;
+    Ok(object.map(|object| object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()))
 }
 
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[cfg(test)]
@@ -223,11 +155,7 @@ mod tests {
         }))
         .unwrap();
         let ips = ["10.0.0.2".to_owned()];
-        let fields = Fields {
-            pod: &pod,
-            pod_ips: &ips,
-            host_ip: "10.0.0.1",
-        };
+        let fields = Fields { pod: &pod, pod_ips: &ips, host_ip: "10.0.0.1" };
         let value = |path| field(path, &fields).unwrap();
         assert_eq!(value("metadata.name"), "p");
         assert_eq!(value("status.podIP"), "10.0.0.2");

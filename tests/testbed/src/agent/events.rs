@@ -11,18 +11,12 @@ pub(crate) async fn warn(client: &Client, node: &str, pod: &Pod, reason: &str, m
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let now = Time(Timestamp::now());
     let event = Event {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{name}.")),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { generate_name: Some(format!("{name}.")), ..ObjectMeta::default() },
         involved_object: pod.object_ref(&()),
         type_: Some("Warning".into()),
         reason: Some(reason.into()),
         message: Some(message.into()),
-        source: Some(EventSource {
-            component: Some("kubelet".into()),
-            host: Some(node.into()),
-        }),
+        source: Some(EventSource { component: Some("kubelet".into()), host: Some(node.into()) }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         count: Some(1),

@@ -12,10 +12,7 @@ pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Str
             rest = after;
             continue;
         }
-        let Some((name, after)) = rest
-            .strip_prefix('(')
-            .and_then(|inner| inner.split_once(')'))
-        else {
+        let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) else {
             result.push('$');
             continue;
         };

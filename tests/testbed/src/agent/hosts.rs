@@ -28,10 +28,7 @@ pub(crate) struct Names {
 impl Names {
     /// Knows no service yet.
     pub(crate) fn new(fixed: Vec<(String, String)>) -> Self {
-        Self {
-            slices: BTreeMap::new(),
-            fixed,
-        }
+        Self { slices: BTreeMap::new(), fixed }
     }
 
     /// Takes in a slice; true where something changed.
@@ -49,40 +46,25 @@ impl Names {
     /// The hosts file of one pod.
     pub(crate) fn file_for(&self, pod: &Pod, ips: &[String], hostname: &str) -> String {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        let mut text = String::from(
-            "# Written by the testbed.\n127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
-        );
+        let mut text = String::from("# Written by the testbed.\n127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
         for ip in ips {
             text.push_str(&format!("{ip} {hostname}\n"));
         }
-        let aliases = pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.host_aliases.iter().flatten());
+        let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
         for alias in aliases {
             text.push_str(&format!(
                 "{} {}\n",
                 alias.ip,
-                alias
-                    .hostnames
-                    .iter()
-                    .flatten()
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(" ")
+                alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join(" ")
             ));
         }
         for (ip, name) in &self.fixed {
             text.push_str(&format!("{ip} {name}\n"));
         }
         for (ip, name) in self.slices.values().flatten() {
-            let short = name
-                .strip_suffix(&format!(".{namespace}"))
-                .map(|short| format!(" {short}"))
-                .unwrap_or_default();
-            text.push_str(&format!(
-                "{ip} {name}.svc.{DOMAIN} {name}.svc {name}{short}\n"
-            ));
+            let short =
+                name.strip_suffix(&format!(".{namespace}")).map(|short| format!(" {short}")).unwrap_or_default();
+            text.push_str(&format!("{ip} {name}.svc.{DOMAIN} {name}.svc {name}{short}\n"));
         }
         text
     }
@@ -91,11 +73,7 @@ impl Names {
 /// Writes in place; longer old content is cut off last, so that a reader never finds the file empty.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let open = || -> std::io::Result<()> {
-        let mut file = File::options()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(path)?;
+        let mut file = File::options().create(true).write(true).truncate(false).open(path)?;
         file.write_all(text.as_bytes())?;
         file.set_len(text.len() as u64)
     };
@@ -104,35 +82,18 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
 
 fn key(slice: &EndpointSlice) -> String {
     let meta = &slice.metadata;
-    format!(
-        "{}/{}",
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default()
-    )
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 /// Address and `service.namespace`, with the pod's own host name in front where it has one.
 fn lines(slice: &EndpointSlice) -> Vec<(String, String)> {
-    let Some(service) = slice
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(SERVICE_LABEL))
-    else {
+    let Some(service) = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL)) else {
         return Vec::new();
     };
-    let name = format!(
-        "{service}.{}",
-        slice.metadata.namespace.as_deref().unwrap_or_default()
-    );
+    let name = format!("{service}.{}", slice.metadata.namespace.as_deref().unwrap_or_default());
     let mut lines = Vec::new();
     for endpoint in slice.endpoints.iter() {
-        if endpoint
-            .conditions
-            .as_ref()
-            .and_then(|conditions| conditions.ready)
-            == Some(false)
-        {
+        if endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(false) {
             continue;
         }
         for ip in &endpoint.addresses {
@@ -174,11 +135,7 @@ mod tests {
     fn addresses_that_are_not_ready_are_left_out() {
         let mut names = Names::default();
         names.apply(&slice("10.77.0.9", false));
-        assert!(
-            !names
-                .file_for(&Pod::default(), &[], "p")
-                .contains("10.77.0.9")
-        );
+        assert!(!names.file_for(&Pod::default(), &[], "p").contains("10.77.0.9"));
     }
 
     #[test]

@@ -18,10 +18,7 @@ pub struct Image {
 impl Image {
     /// This program, seen in the container as `/<its file name>`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self {
-            program: program.into(),
-            ..Self::default()
-        }
+        Self { program: program.into(), ..Self::default() }
     }
 
     /// Arguments where the pod gives none (CMD).
@@ -68,20 +65,14 @@ pub struct Images(BTreeMap<String, Image>);
 impl Images {
     /// Adds one, under its full reference or its name without a tag.
     pub fn add(&mut self, name: &str, image: Image) -> Result<()> {
-        ensure!(
-            image.program.is_file(),
-            "image {name}: there is no program {}",
-            image.program.display()
-        );
+        ensure!(image.program.is_file(), "image {name}: there is no program {}", image.program.display());
         self.0.insert(name.to_owned(), image);
         Ok(())
     }
 
     /// The image of a pod's spec: by the reference as written, else without tag and digest.
     pub(crate) fn find(&self, reference: &str) -> Option<&Image> {
-        self.0
-            .get(reference)
-            .or_else(|| self.0.get(without_tag(reference)))
+        self.0.get(reference).or_else(|| self.0.get(without_tag(reference)))
     }
 }
 
@@ -118,9 +109,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_refused() {
-        let error = Images::default()
-            .add("a", Image::new("/no/such"))
-            .unwrap_err();
+        let error = Images::default().add("a", Image::new("/no/such")).unwrap_err();
         assert!(error.to_string().contains("/no/such"));
     }
 }

@@ -38,8 +38,7 @@ pub(crate) async fn register(client: &Client, name: &str, ip: IpAddr) -> Result<
     }
     let now = Timestamp::now().to_string();
     let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "Testbed", "lastHeartbeatTime": now, "lastTransitionTime": now});
-    let resources =
-        json!({"cpu": "256", "memory": "1024Gi", "ephemeral-storage": "1024Gi", "pods": MAX_PODS});
+    let resources = json!({"cpu": "256", "memory": "1024Gi", "ephemeral-storage": "1024Gi", "pods": MAX_PODS});
     let status = json!({"status": {
         "capacity": resources,
         "allocatable": resources,
@@ -60,9 +59,7 @@ pub(crate) async fn register(client: &Client, name: &str, ip: IpAddr) -> Result<
         .with_context(|| format!("cannot report node {name} as ready"))?;
     // A new node is tainted until the node controller has seen it ready, which takes seconds.
     let untainted = json!({"spec": {"taints": null}});
-    nodes
-        .patch(name, &PatchParams::default(), &Patch::Merge(&untainted))
-        .await?;
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(&untainted)).await?;
     Ok(())
 }
 
@@ -73,10 +70,7 @@ pub(crate) async fn heartbeat(client: Client, name: String) {
     loop {
         ticks.tick().await;
         let lease = Lease {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             spec: Some(LeaseSpec {
                 holder_identity: Some(name.clone()),
                 lease_duration_seconds: Some(LEASE_SECONDS),
@@ -85,12 +79,6 @@ pub(crate) async fn heartbeat(client: Client, name: String) {
             }),
         };
         // A case may have stopped the API server; the next beat comes in time.
-        let _ = leases
-            .patch(
-                &name,
-                &PatchParams::apply(MANAGER).force(),
-                &Patch::Apply(&lease),
-            )
-            .await;
+        let _ = leases.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&lease)).await;
     }
 }

@@ -37,14 +37,8 @@ pub(crate) struct Plan {
 /// Decides the next steps; ask again after each start.
 pub(crate) fn plan(records: &[Record], restart_policy: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let serving = records
-        .iter()
-        .any(|record| record.kind == Kind::Main && record.id.is_some());
-    for (index, record) in records
-        .iter()
-        .enumerate()
-        .filter(|(_, record)| record.kind != Kind::Main)
-    {
+    let serving = records.iter().any(|record| record.kind == Kind::Main && record.id.is_some());
+    for (index, record) in records.iter().enumerate().filter(|(_, record)| record.kind != Kind::Main) {
         if record.is_initialized() {
             continue;
         }
@@ -57,10 +51,7 @@ pub(crate) fn plan(records: &[Record], restart_policy: &str, now: Timestamp) -> 
             return plan;
         }
     }
-    let mains = records
-        .iter()
-        .enumerate()
-        .filter(|(_, record)| record.kind == Kind::Main);
+    let mains = records.iter().enumerate().filter(|(_, record)| record.kind == Kind::Main);
     let mut all_done = true;
     for (index, record) in mains {
         if !record.is_final(restart_policy) {
@@ -69,10 +60,7 @@ pub(crate) fn plan(records: &[Record], restart_policy: &str, now: Timestamp) -> 
         }
     }
     if all_done {
-        return Plan {
-            steps: vec![Step::StopSidecars],
-            wake: None,
-        };
+        return Plan { steps: vec![Step::StopSidecars], wake: None };
     }
     plan
 }
@@ -94,10 +82,7 @@ fn consider(plan: &mut Plan, index: usize, record: &Record, now: Timestamp) {
 
 /// Takes in the end of a container and decides when it may start again.
 pub(crate) fn ended(record: &mut Record, end: ContainerStateTerminated, base: Duration) {
-    let started = end
-        .started_at
-        .as_ref()
-        .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let started = end.started_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let finished = end.finished_at.as_ref().map_or(started, |time| time.0);
     if finished.duration_since(started).unsigned_abs() >= STEADY {
         record.crashes = 0;
@@ -171,10 +156,7 @@ mod tests {
         assert_eq!(plan(&records, "Always", at(5)).steps, [Step::Start(0)]);
         ended(&mut records[0], end(1, 6), BASE);
         let waiting = plan(&records, "Always", at(6));
-        assert_eq!(
-            (waiting.steps.as_slice(), waiting.wake),
-            ([Step::BackOff(0)].as_slice(), Some(at(16)))
-        );
+        assert_eq!((waiting.steps.as_slice(), waiting.wake), ([Step::BackOff(0)].as_slice(), Some(at(16))));
         ended(&mut records[0], end(1, 16), BASE);
         assert_eq!(plan(&records, "Always", at(16)).wake, Some(at(36)));
         assert_eq!(plan(&records, "Always", at(36)).steps, [Step::Start(0)]);
@@ -196,10 +178,7 @@ mod tests {
         run(&mut records[1]);
         run(&mut records[2]);
         ended(&mut records[2], end(0, 2), BASE);
-        assert_eq!(
-            plan(&records, "OnFailure", at(2)).steps,
-            [Step::StopSidecars]
-        );
+        assert_eq!(plan(&records, "OnFailure", at(2)).steps, [Step::StopSidecars]);
     }
 
     #[test]
@@ -211,9 +190,6 @@ mod tests {
         run(&mut records[2]);
         ended(&mut records[1], end(1, 2), BASE);
         ended(&mut records[2], end(1, 2), BASE);
-        assert_eq!(
-            plan(&records, "Always", at(2)).steps,
-            [Step::Start(1), Step::Start(2)]
-        );
+        assert_eq!(plan(&records, "Always", at(2)).steps, [Step::Start(1), Step::Start(2)]);
     }
 }

@@ -6,8 +6,8 @@
 
 mod end;
 mod start;
+mod status;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -15,26 +15,21 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use rustix::process::Signal;
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::container::signal_group;
 use super::plan::{self, Step, plan};
 use super::probes::Finding;
-use super::record::{Frame, Kind, Record, State, pod_status};
+use super::record::{Kind, Record, State};
 use super::refuse::unsupported;
 use super::{Context, events};
 use crate::network::PodNetwork;
 
 /// Containers and probes of one pod report here; more than a pod can have at once.
 const MESSAGES: usize = 256;
-/// How long one write of a status may take before it is tried again.
-const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// Pause before what failed is tried again: a volume whose ConfigMap is missing, an API server that is down.
 const RETRY: Duration = Duration::from_millis(250);
 /// Longer than any case lasts.
@@ -54,17 +49,17 @@ enum Message {
         finding: Finding,
     },
     /// The grace period of an unhealthy container is over.
-    Overdue { index: usize, start: i32 },
+    Overdue {
+        index: usize,
+        start: i32,
+    },
 }
 
 /// What the agent's user asks of a pod.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// All containers die, and the pod gets a new network, with this address if given.
-    NewSandbox {
-        ip: Option<std::net::Ipv4Addr>,
-        done: oneshot::Sender<anyhow::Result<()>>,
-    },
+    NewSandbox { ip: Option<std::net::Ipv4Addr>, done: oneshot::Sender<anyhow::Result<()>> },
 }
 
 /// A container that runs now.
@@ -112,20 +107,13 @@ impl Worker {
         let records: Vec<Record> = inits
             .iter()
             .map(|container| Record::new(&container.name, &image(container), kind(container), true))
-            .chain(
-                spec.containers
-                    .iter()
-                    .map(|c| Record::new(&c.name, &image(c), Kind::Main, has_init)),
-            )
+            .chain(spec.containers.iter().map(|c| Record::new(&c.name, &image(c), Kind::Main, has_init)))
             .collect();
         let (sender, receiver) = mpsc::channel(MESSAGES);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         Self {
             directory: context.directory.join("pods").join(&uid),
-            hostname: spec
-                .hostname
-                .or_else(|| pod.metadata.name.clone())
-                .unwrap_or_default(),
+            hostname: spec.hostname.or_else(|| pod.metadata.name.clone()).unwrap_or_default(),
             restart_policy: spec.restart_policy.unwrap_or_else(|| "Always".to_owned()),
             containers: inits.into_iter().chain(spec.containers).collect(),
             live: records.iter().map(|_| None).collect(),
@@ -160,11 +148,7 @@ impl Worker {
                 break;
             }
             let written = self.publish().await;
-            let (changed, wake) = if self.failure.is_some() {
-                (false, FOREVER)
-            } else {
-                self.advance().await
-            };
+            let (changed, wake) = if self.failure.is_some() { (false, FOREVER) } else { self.advance().await };
             if changed {
                 continue;
             }
@@ -203,21 +187,13 @@ impl Worker {
     /// One user id is mapped in a rootless namespace: every container is root, which is said once.
     fn mention_other_users(&self) {
         static SAID: Once = Once::new();
-        let of_pod = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.security_context.as_ref()?.run_as_user);
-        let of_containers = self
-            .containers
-            .iter()
-            .filter_map(|container| container.security_context.as_ref()?.run_as_user);
-        if of_pod
-            .into_iter()
-            .chain(of_containers)
-            .any(|user| user != 0)
-        {
-            SAID.call_once(|| eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped"));
+        let of_pod = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.run_as_user);
+        let of_containers =
+            self.containers.iter().filter_map(|container| container.security_context.as_ref()?.run_as_user);
+        if of_pod.into_iter().chain(of_containers).any(|user| user != 0) {
+            SAID.call_once(|| {
+                eprintln!("testbed: runAsUser is ignored: containers run as the one user id that is mapped");
+            });
         }
     }
 
@@ -225,14 +201,7 @@ impl Worker {
     async fn complain(&mut self, reason: &str, message: &str) {
         if self.complaint != message {
             message.clone_into(&mut self.complaint);
-            events::warn(
-                &self.context.client,
-                &self.context.node,
-                &self.pod,
-                reason,
-                message,
-            )
-            .await;
+            events::warn(&self.context.client, &self.context.node, &self.pod, reason, message).await;
         }
     }
 
@@ -254,9 +223,7 @@ impl Worker {
                 Step::StopSidecars => return (false, self.stop_sidecars()),
             }
         }
-        let wake = plan
-            .wake
-            .map_or(FOREVER, |wake| wake.duration_since(now).unsigned_abs());
+        let wake = plan.wake.map_or(FOREVER, |wake| wake.duration_since(now).unsigned_abs());
         (!plan.steps.is_empty(), wake)
     }
 
@@ -272,29 +239,19 @@ impl Worker {
     async fn take_in(&mut self, message: Message) {
         match message {
             Message::Ended { index, start, end } => {
-                let current = self.live[index]
-                    .as_ref()
-                    .is_some_and(|live| live.start == start);
+                let current = self.live[index].as_ref().is_some_and(|live| live.start == start);
                 if let (true, Some(live)) = (current, self.live[index].take()) {
                     live.probes.inspect(AbortHandle::abort);
                     plan::ended(&mut self.records[index], end, self.context.restart_base);
                     self.context.note(&self.uid, |entry| {
-                        if let Some(container) = entry.containers.get_mut(&self.records[index].name)
-                        {
+                        if let Some(container) = entry.containers.get_mut(&self.records[index].name) {
                             container.pid = None;
                         }
                     });
                 }
             }
-            Message::Probed {
-                index,
-                start,
-                finding,
-            } => {
-                if self.live[index]
-                    .as_ref()
-                    .is_some_and(|live| live.start == start)
-                {
+            Message::Probed { index, start, finding } => {
+                if self.live[index].as_ref().is_some_and(|live| live.start == start) {
                     self.take_in_finding(index, finding).await;
                 }
             }
@@ -320,91 +277,12 @@ impl Worker {
             }
         }
     }
-
-    fn frame(&self) -> Frame {
-        let host_ip = IpAddr::V4(self.context.node_ip);
-        Frame {
-            host_ip,
-            pod_ips: self.ips(),
-            start_time: self.start_time.clone(),
-            failure: self.failure.clone(),
-            restart_policy: self.restart_policy.clone(),
-        }
-    }
-
-    /// The pod's addresses once its network stands.
-    fn ips(&self) -> Vec<IpAddr> {
-        if self.host_network() {
-            return if self.prepared {
-                vec![IpAddr::V4(self.context.node_ip)]
-            } else {
-                Vec::new()
-            };
-        }
-        self.network
-            .iter()
-            .map(|network| IpAddr::V4(network.ip))
-            .collect()
-    }
-
-    fn host_network(&self) -> bool {
-        self.pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.host_network)
-            .unwrap_or(false)
-    }
-
-    fn namespace(&self) -> String {
-        self.pod.metadata.namespace.clone().unwrap_or_default()
-    }
-
-    /// Writes the status if it changed; false where that has to be tried again.
-    async fn publish(&mut self) -> bool {
-        let now = Time(Timestamp::now());
-        let status = pod_status(&self.pod, &self.frame(), &self.records, &now);
-        if self.published.as_ref() == Some(&status) {
-            return true;
-        }
-        if self.context.statuses_are_held() {
-            return false;
-        }
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.namespace());
-        let name = self.pod.metadata.name.clone().unwrap_or_default();
-        let patch = json!({"metadata": {"uid": self.uid}, "status": status});
-        let parameters = PatchParams::default();
-        let patch = Patch::Merge(&patch);
-        match timeout(WRITE_LIMIT, pods.patch_status(&name, &parameters, &patch)).await {
-            Ok(Ok(_)) => {
-                self.pod.status = Some(status.clone());
-                self.published = Some(status);
-                true
-            }
-            // Another pod has the name now, or none has: the watch will say so, too.
-            Ok(Err(kube::Error::Api(answer))) if answer.code == 404 || answer.code == 409 => {
-                self.gone = true;
-                true
-            }
-            Ok(Err(error)) => {
-                self.context
-                    .grumble(&format!("cannot write the status of {name}: {error}"));
-                false
-            }
-            Err(_) => false,
-        }
-    }
 }
 
 fn back_off(record: &mut Record, pod: &Pod) {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let message = format!(
-        "back-off restarting failed container {} of pod {name}",
-        record.name
-    );
-    let waiting = State::Waiting {
-        reason: "CrashLoopBackOff".to_owned(),
-        message,
-    };
+    let message = format!("back-off restarting failed container {} of pod {name}", record.name);
+    let waiting = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
     if let State::Terminated(end) = std::mem::replace(&mut record.state, waiting) {
         record.last = Some(end);
     }

@@ -33,12 +33,8 @@ pub(crate) struct Target {
 }
 
 /// Probes until its task is aborted. `report` adds which container and which start it is about.
-pub(crate) async fn run<F>(
-    container: Container,
-    target: Target,
-    sender: mpsc::Sender<F>,
-    report: impl Fn(Finding) -> F,
-) where
+pub(crate) async fn run<F>(container: Container, target: Target, sender: mpsc::Sender<F>, report: impl Fn(Finding) -> F)
+where
     F: Send,
 {
     if let Some(probe) = &container.startup_probe {
@@ -57,21 +53,14 @@ pub(crate) async fn run<F>(
         let Some(probe) = &container.readiness_probe else {
             return;
         };
-        watch_readiness(probe, &container, &target, |ready| {
-            sender.send(report(Finding::Ready(ready)))
-        })
-        .await;
+        watch_readiness(probe, &container, &target, |ready| sender.send(report(Finding::Ready(ready)))).await;
     };
     let liveness = async {
         let Some(probe) = &container.liveness_probe else {
             return;
         };
         let error = until_failed(probe, &container, &target).await;
-        let _ = sender
-            .send(report(Finding::Unhealthy(format!(
-                "Liveness probe failed: {error:#}"
-            ))))
-            .await;
+        let _ = sender.send(report(Finding::Unhealthy(format!("Liveness probe failed: {error:#}")))).await;
     };
     tokio::join!(readiness, liveness);
 }
@@ -121,11 +110,7 @@ async fn watch_readiness<Fut: Future>(
         ticks.tick().await;
         let succeeded = once(probe, container, target).await.is_ok();
         streak = if succeeded == ready { 0 } else { streak + 1 };
-        let wanted = if ready {
-            probe.failure_threshold.unwrap_or(3)
-        } else {
-            probe.success_threshold.unwrap_or(1)
-        };
+        let wanted = if ready { probe.failure_threshold.unwrap_or(3) } else { probe.success_threshold.unwrap_or(1) };
         if streak >= wanted {
             ready = succeeded;
             streak = 0;
@@ -142,11 +127,7 @@ async fn ticks(probe: &Probe) -> tokio::time::Interval {
 }
 
 fn seconds(value: Option<i32>, default: u64) -> Duration {
-    Duration::from_secs(
-        value
-            .and_then(|value| u64::try_from(value).ok())
-            .unwrap_or(default),
-    )
+    Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default))
 }
 
 async fn once(probe: &Probe, container: &Container, target: &Target) -> Result<()> {
@@ -156,19 +137,14 @@ async fn once(probe: &Probe, container: &Container, target: &Target) -> Result<(
             http_get(action, container, target).await
         } else if let Some(action) = &probe.tcp_socket {
             let port = port(&action.port, container)?;
-            TcpStream::connect((target.ip, port))
-                .await
-                .map(drop)
-                .context("cannot connect")
+            TcpStream::connect((target.ip, port)).await.map(drop).context("cannot connect")
         } else if let Some(action) = &probe.exec {
             execute(action.command.as_deref().unwrap_or_default(), target).await
         } else {
             bail!("the probe has no action that the testbed knows")
         }
     };
-    timeout(limit, check)
-        .await
-        .unwrap_or_else(|_| bail!("no answer within {limit:?}"))
+    timeout(limit, check).await.unwrap_or_else(|_| bail!("no answer within {limit:?}"))
 }
 
 async fn http_get(
@@ -194,15 +170,8 @@ async fn http_get(
     for header in action.http_headers.iter().flatten() {
         request = request.header(&header.name, &header.value);
     }
-    let status = request
-        .send()
-        .await
-        .with_context(|| format!("GET {url}"))?
-        .status();
-    ensure!(
-        status.is_success() || status.is_redirection(),
-        "GET {url}: {status}"
-    );
+    let status = request.send().await.with_context(|| format!("GET {url}"))?.status();
+    ensure!(status.is_success() || status.is_redirection(), "GET {url}: {status}");
     Ok(())
 }
 
@@ -222,10 +191,7 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16> {
 }
 
 async fn execute(command: &[String], target: &Target) -> Result<()> {
-    let output = inside(target.pid, command)
-        .stdin(Stdio::null())
-        .output()
-        .await?;
+    let output = inside(target.pid, command).stdin(Stdio::null()).output().await?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);
     Ok(())
 }
@@ -234,16 +200,7 @@ async fn execute(command: &[String], target: &Target) -> Result<()> {
 pub(crate) fn inside(pid: u32, command: &[String]) -> Command {
     let mut nsenter = Command::new("nsenter");
     nsenter
-        .args([
-            "--target",
-            &pid.to_string(),
-            "--mount",
-            "--net",
-            "--uts",
-            "--root",
-            "--wd",
-            "--",
-        ])
+        .args(["--target", &pid.to_string(), "--mount", "--net", "--uts", "--root", "--wd", "--"])
         .args(command)
         .kill_on_drop(true);
     nsenter
@@ -256,31 +213,17 @@ mod tests {
 
     #[test]
     fn ports_have_numbers_or_names() {
-        let container: Container = serde_json::from_value(
-            json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}),
-        )
-        .unwrap();
+        let container: Container =
+            serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]})).unwrap();
         assert_eq!(port(&IntOrString::Int(80), &container).unwrap(), 80);
-        assert_eq!(
-            port(&IntOrString::String("web".into()), &container).unwrap(),
-            8080
-        );
+        assert_eq!(port(&IntOrString::String("web".into()), &container).unwrap(), 8080);
         assert!(port(&IntOrString::String("none".into()), &container).is_err());
     }
 
     #[tokio::test]
     async fn a_startup_probe_gives_up_after_its_threshold() {
-        let probe: Probe =
-            serde_json::from_value(json!({"failureThreshold": 1, "tcpSocket": {"port": 1}}))
-                .unwrap();
-        let target = Target {
-            ip: "127.0.0.1".parse().unwrap(),
-            pid: 1,
-        };
-        assert!(
-            until_settled(&probe, &Container::default(), &target)
-                .await
-                .is_err()
-        );
+        let probe: Probe = serde_json::from_value(json!({"failureThreshold": 1, "tcpSocket": {"port": 1}})).unwrap();
+        let target = Target { ip: "127.0.0.1".parse().unwrap(), pid: 1 };
+        assert!(until_settled(&probe, &Container::default(), &target).await.is_err());
     }
 }

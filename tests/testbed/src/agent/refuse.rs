@@ -58,14 +58,7 @@ const CONTAINER: &[&str] = &[
     "stdin",
     "tty",
 ];
-const VOLUME: &[&str] = &[
-    "name",
-    "emptyDir",
-    "configMap",
-    "secret",
-    "projected",
-    "downwardAPI",
-];
+const VOLUME: &[&str] = &["name", "emptyDir", "configMap", "secret", "projected", "downwardAPI"];
 const MOUNT: &[&str] = &["name", "mountPath", "readOnly", "subPath"];
 const SOURCE: &[&str] = &["serviceAccountToken", "configMap", "secret", "downwardAPI"];
 const PROBE: &[&str] = &[
@@ -88,12 +81,7 @@ pub(crate) fn unsupported(pod: &Pod) -> Vec<String> {
         for (path, container) in items(&spec, "spec", kind) {
             check(container, &path, CONTAINER, &mut found);
             for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-                check(
-                    &container[probe],
-                    &format!("{path}.{probe}"),
-                    PROBE,
-                    &mut found,
-                );
+                check(&container[probe], &format!("{path}.{probe}"), PROBE, &mut found);
             }
             for (path, mount) in items(container, &path, "volumeMounts") {
                 check(mount, &path, MOUNT, &mut found);
@@ -107,11 +95,7 @@ pub(crate) fn unsupported(pod: &Pod) -> Vec<String> {
     }
     for (path, volume) in items(&spec, "spec", "volumes") {
         check(volume, &path, VOLUME, &mut found);
-        for (path, source) in items(
-            &volume["projected"],
-            &format!("{path}.projected"),
-            "sources",
-        ) {
+        for (path, source) in items(&volume["projected"], &format!("{path}.projected"), "sources") {
             check(source, &path, SOURCE, &mut found);
         }
     }
@@ -131,10 +115,7 @@ fn check(value: &Value, path: &str, known: &[&str], found: &mut Vec<String>) {
 
 fn items<'a>(value: &'a Value, path: &str, key: &str) -> Vec<(String, &'a Value)> {
     let list = value[key].as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter()
-        .enumerate()
-        .map(|(index, item)| (format!("{path}.{key}[{index}]"), item))
-        .collect()
+    list.iter().enumerate().map(|(index, item)| (format!("{path}.{key}[{index}]"), item)).collect()
 }
 
 #[cfg(test)]
@@ -143,9 +124,7 @@ mod tests {
     use serde_json::json;
 
     fn refused(spec: &Value) -> Vec<String> {
-        unsupported(
-            &serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap(),
-        )
+        unsupported(&serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap())
     }
 
     #[test]

@@ -17,8 +17,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
-    mount_remount, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, unmount,
 };
 use rustix::process::{chdir, pivot_root, setsid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -75,10 +74,7 @@ pub(crate) struct Launch {
 
 /// Turns this process into the container's program, or writes why not and exits.
 pub(crate) fn become_container() -> ! {
-    let result = std::env::args_os()
-        .nth(2)
-        .context("no launch file")
-        .and_then(|path| read_launch(Path::new(&path)));
+    let result = std::env::args_os().nth(2).context("no launch file").and_then(|path| read_launch(Path::new(&path)));
     let error = match result {
         Ok(launch) => {
             // Opened now, because its path is out of reach once the root has changed.
@@ -105,8 +101,7 @@ fn start(launch: &Launch) -> Result<std::convert::Infallible> {
     setsid().context("cannot start a session")?;
     if let Some(name) = &launch.network {
         let path = Path::new("/run/netns").join(name);
-        let namespace =
-            File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let namespace = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .context("cannot enter the pod's network")?;
     }
@@ -126,14 +121,7 @@ fn start(launch: &Launch) -> Result<std::convert::Infallible> {
 
 fn build_root(launch: &Launch) -> Result<()> {
     let root = &launch.root;
-    mount(
-        "tmpfs",
-        root,
-        "tmpfs",
-        MountFlags::NOSUID,
-        Some(c"mode=0755"),
-    )
-    .context("cannot mount the root")?;
+    mount("tmpfs", root, "tmpfs", MountFlags::NOSUID, Some(c"mode=0755")).context("cannot mount the root")?;
     for name in SYSTEM {
         let source = Path::new("/").join(name);
         match fs::read_link(&source) {
@@ -175,12 +163,7 @@ fn build_devices(root: &Path) -> Result<()> {
             bind(&source, root, &format!("/dev/{name}"), false)?;
         }
     }
-    for (name, target) in [
-        ("fd", "fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
+    for (name, target) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
         symlink(format!("/proc/self/{target}"), root.join("dev").join(name))?;
     }
     Ok(())
@@ -193,17 +176,11 @@ fn bind(source: &Path, root: &Path, target: &str, read_only: bool) -> Result<()>
         fs::create_dir_all(&place).with_context(|| format!("cannot create {target}"))?;
     } else {
         if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent)
-                .with_context(|| format!("cannot create the folder of {target}"))?;
+            fs::create_dir_all(parent).with_context(|| format!("cannot create the folder of {target}"))?;
         }
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&place)
-            .with_context(|| format!("cannot create {target}"))?;
+        File::options().create(true).append(true).open(&place).with_context(|| format!("cannot create {target}"))?;
     }
-    mount_bind_recursive(source, &place)
-        .with_context(|| format!("cannot mount {} at {target}", source.display()))?;
+    mount_bind_recursive(source, &place).with_context(|| format!("cannot mount {} at {target}", source.display()))?;
     if read_only {
         make_read_only(&place).with_context(|| format!("cannot make {target} read-only"))?;
     }
@@ -219,14 +196,8 @@ fn make_read_only(place: &Path) -> Result<()> {
         (rustix::fs::StatVfsMountFlags::NODEV, MountFlags::NODEV),
         (rustix::fs::StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
         (rustix::fs::StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
-        (
-            rustix::fs::StatVfsMountFlags::NODIRATIME,
-            MountFlags::NODIRATIME,
-        ),
-        (
-            rustix::fs::StatVfsMountFlags::RELATIME,
-            MountFlags::RELATIME,
-        ),
+        (rustix::fs::StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (rustix::fs::StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
     ] {
         if kept.contains(flag) {
             flags |= mount_flag;
@@ -239,11 +210,8 @@ fn enter_root(root: &Path, read_only: bool) -> Result<()> {
     chdir(root).context("cannot enter the root")?;
     pivot_root(".", ".").context("cannot change the root")?;
     // The old root now lies over the new one, at the same place.
-    mount_change(
-        ".",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )
-    .context("cannot part from the old root")?;
+    mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .context("cannot part from the old root")?;
     unmount(".", UnmountFlags::DETACH).context("cannot leave the old root")?;
     chdir("/").context("cannot enter the new root")?;
     if read_only {

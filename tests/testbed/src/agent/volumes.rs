@@ -14,8 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccount, ServiceAccountTokenProjection, Volume,
-    VolumeProjection,
+    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -52,19 +51,40 @@ impl TokenFile {
 }
 
 /// Makes every volume's folder; returns the token files, which the caller keeps fresh.
-pub(crate) async fn prepare(
-    client: &Client,
-    fields: &Fields<'_>,
-    directory: &Path,
-) -> Result<Vec<TokenFile>> {
-    let mut tokens = Vec::new();
+pub(crate) async fn prepare(client: &Client, fields: &Fields<'_>, directory: &Path) -> Result<Vec<TokenFile>> {
+    let tokens = token_files(fields.pod, directory)?;
+    for token in &tokens {
+        token.renew(client, fields.pod).await?;
+    }
+    write(client, fields, directory).await?;
+    Ok(tokens)
+}
+
+/// Writes everything but the tokens, (again) from what the API server has now.
+pub(crate) async fn write(client: &Client, fields: &Fields<'_>, directory: &Path) -> Result<()> {
     let spec = fields.pod.spec.as_ref().context("the pod has no spec")?;
     for volume in spec.volumes.iter().flatten() {
         let path = folder(directory, volume)?;
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        fill(client, fields, volume, &path, &mut tokens)
-            .await
-            .with_context(|| format!("volume {}", volume.name))?;
+        fill(client, fields, volume, &path).await.with_context(|| format!("volume {}", volume.name))?;
+    }
+    Ok(())
+}
+
+fn token_files(pod: &Pod, directory: &Path) -> Result<Vec<TokenFile>> {
+    let mut tokens = Vec::new();
+    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        let path = folder(directory, volume)?;
+        let Some(projected) = &volume.projected else {
+            continue;
+        };
+        let sources = projected.sources.iter().flatten();
+        let sources = sources.filter_map(|source| source.service_account_token.clone());
+        tokens.extend(sources.map(|source| TokenFile {
+            path: path.join(&source.path),
+            mode: projected.default_mode.unwrap_or(DEFAULT_MODE),
+            source,
+        }));
     }
     Ok(tokens)
 }
@@ -82,50 +102,25 @@ pub(crate) fn folder(directory: &Path, volume: &Volume) -> Result<PathBuf> {
     } else if volume.downward_api.is_some() {
         "downward-api"
     } else {
-        bail!(
-            "volume {} is of a kind that the testbed does not know",
-            volume.name
-        );
+        bail!("volume {} is of a kind that the testbed does not know", volume.name);
     };
-    Ok(directory
-        .join("volumes")
-        .join(format!("kubernetes.io~{kind}"))
-        .join(&volume.name))
+    Ok(directory.join("volumes").join(format!("kubernetes.io~{kind}")).join(&volume.name))
 }
 
-async fn fill(
-    client: &Client,
-    fields: &Fields<'_>,
-    volume: &Volume,
-    path: &Path,
-    tokens: &mut Vec<TokenFile>,
-) -> Result<()> {
-    let namespace = fields
-        .pod
-        .metadata
-        .namespace
-        .as_deref()
-        .unwrap_or("default");
+async fn fill(client: &Client, fields: &Fields<'_>, volume: &Volume, path: &Path) -> Result<()> {
+    let namespace = fields.pod.metadata.namespace.as_deref().unwrap_or("default");
     if volume.empty_dir.is_some() {
         // Pods may run as any user; a kubelet makes these open to all.
         fs::set_permissions(path, Permissions::from_mode(0o777))?;
     }
     if let Some(source) = &volume.config_map {
-        let data = required(
-            config_map(client, namespace, &source.name).await?,
-            source.optional,
-            &source.name,
-        )?;
+        let data = required(config_map(client, namespace, &source.name).await?, source.optional, &source.name)?;
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         write_items(path, &data, source.items.as_deref(), mode, source.optional)?;
     }
     if let Some(source) = &volume.secret {
         let name = source.secret_name.clone().unwrap_or_default();
-        let data = required(
-            secret(client, namespace, &name).await?,
-            source.optional,
-            &name,
-        )?;
+        let data = required(secret(client, namespace, &name).await?, source.optional, &name)?;
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         write_items(path, &data, source.items.as_deref(), mode, source.optional)?;
     }
@@ -136,7 +131,7 @@ async fn fill(
     if let Some(projected) = &volume.projected {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projected.sources.iter().flatten() {
-            project(client, fields, source, path, mode, tokens).await?;
+            project(client, fields, source, path, mode).await?;
         }
     }
     Ok(())
@@ -148,37 +143,14 @@ async fn project(
     source: &VolumeProjection,
     path: &Path,
     mode: i32,
-    tokens: &mut Vec<TokenFile>,
 ) -> Result<()> {
-    let namespace = fields
-        .pod
-        .metadata
-        .namespace
-        .as_deref()
-        .unwrap_or("default");
-    if let Some(source) = &source.service_account_token {
-        let token = TokenFile {
-            path: path.join(&source.path),
-            mode,
-            source: source.clone(),
-        };
-        token.renew(client, fields.pod).await?;
-        tokens.push(token);
-    }
+    let namespace = fields.pod.metadata.namespace.as_deref().unwrap_or("default");
     if let Some(source) = &source.config_map {
-        let data = required(
-            config_map(client, namespace, &source.name).await?,
-            source.optional,
-            &source.name,
-        )?;
+        let data = required(config_map(client, namespace, &source.name).await?, source.optional, &source.name)?;
         write_items(path, &data, source.items.as_deref(), mode, source.optional)?;
     }
     if let Some(source) = &source.secret {
-        let data = required(
-            secret(client, namespace, &source.name).await?,
-            source.optional,
-            &source.name,
-        )?;
+        let data = required(secret(client, namespace, &source.name).await?, source.optional, &source.name)?;
         write_items(path, &data, source.items.as_deref(), mode, source.optional)?;
     }
     if let Some(source) = &source.downward_api {
@@ -195,17 +167,9 @@ fn required(data: Option<Data>, optional: Option<bool>, name: &str) -> Result<Da
     }
 }
 
-fn write_items(
-    path: &Path,
-    data: &Data,
-    items: Option<&[KeyToPath]>,
-    mode: i32,
-    optional: Option<bool>,
-) -> Result<()> {
+fn write_items(path: &Path, data: &Data, items: Option<&[KeyToPath]>, mode: i32, optional: Option<bool>) -> Result<()> {
     let Some(items) = items else {
-        return data
-            .iter()
-            .try_for_each(|(key, value)| write_file(&path.join(key), value, mode));
+        return data.iter().try_for_each(|(key, value)| write_file(&path.join(key), value, mode));
     };
     for item in items {
         match data.get(&item.key) {
@@ -217,23 +181,11 @@ fn write_items(
     Ok(())
 }
 
-fn write_fields(
-    path: &Path,
-    items: Option<&[DownwardAPIVolumeFile]>,
-    mode: i32,
-    fields: &Fields<'_>,
-) -> Result<()> {
+fn write_fields(path: &Path, items: Option<&[DownwardAPIVolumeFile]>, mode: i32, fields: &Fields<'_>) -> Result<()> {
     for item in items.unwrap_or_default() {
-        let reference = item
-            .field_ref
-            .as_ref()
-            .context("resourceFieldRef is not known to the testbed")?;
+        let reference = item.field_ref.as_ref().context("resourceFieldRef is not known to the testbed")?;
         let value = field(&reference.field_path, fields)?;
-        write_file(
-            &path.join(&item.path),
-            value.as_bytes(),
-            item.mode.unwrap_or(mode),
-        )?;
+        write_file(&path.join(&item.path), value.as_bytes(), item.mode.unwrap_or(mode))?;
     }
     Ok(())
 }
@@ -241,27 +193,15 @@ fn write_fields(
 fn write_file(path: &Path, content: &[u8], mode: i32) -> Result<()> {
     let parent = path.parent().context("a file needs a folder")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    let temporary = parent.join(format!(
-        "..{}",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    ));
-    fs::write(&temporary, content)
-        .with_context(|| format!("cannot write {}", temporary.display()))?;
+    let temporary = parent.join(format!("..{}", path.file_name().unwrap_or_default().to_string_lossy()));
+    fs::write(&temporary, content).with_context(|| format!("cannot write {}", temporary.display()))?;
     fs::set_permissions(&temporary, Permissions::from_mode(mode.cast_unsigned()))?;
     fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-async fn request_token(
-    client: &Client,
-    pod: &Pod,
-    source: &ServiceAccountTokenProjection,
-) -> Result<String> {
+async fn request_token(client: &Client, pod: &Pod, source: &ServiceAccountTokenProjection) -> Result<String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let account = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.service_account_name.as_deref())
-        .unwrap_or("default");
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: source.audience.iter().cloned().collect(),
@@ -280,10 +220,7 @@ async fn request_token(
         .create_token_request(account, &PostParams::default(), &request)
         .await
         .with_context(|| format!("cannot get a token of service account {account}"))?;
-    Ok(answer
-        .status
-        .context("the token request has no answer")?
-        .token)
+    Ok(answer.status.context("the token request has no answer")?.token)
 }
 
 #[cfg(test)]
@@ -297,46 +234,23 @@ mod tests {
         write_file(&path, b"x", 0o440).unwrap();
         write_file(&path, b"y", 0o440).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"y");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o440
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o440);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_missing_key_is_an_error_unless_optional() {
         let directory = tempfile::tempdir().unwrap();
-        let item = KeyToPath {
-            key: "k".into(),
-            path: "p".into(),
-            mode: None,
-        };
+        let item = KeyToPath { key: "k".into(), path: "p".into(), mode: None };
         let data = Data::new();
-        assert!(
-            write_items(
-                directory.path(),
-                &data,
-                Some(std::slice::from_ref(&item)),
-                0o644,
-                None
-            )
-            .is_err()
-        );
+        assert!(write_items(directory.path(), &data, Some(std::slice::from_ref(&item)), 0o644, None).is_err());
         assert!(write_items(directory.path(), &data, Some(&[item]), 0o644, Some(true)).is_ok());
     }
 
     #[test]
     fn volumes_lie_where_a_kubelet_puts_them() {
-        let volume = Volume {
-            name: "v".into(),
-            empty_dir: Some(Default::default()),
-            ..Volume::default()
-        };
+        let volume = Volume { name: "v".into(), empty_dir: Some(Default::default()), ..Volume::default() };
         let path = folder(Path::new("/k/pods/uid"), &volume).unwrap();
-        assert_eq!(
-            path,
-            Path::new("/k/pods/uid/volumes/kubernetes.io~empty-dir/v")
-        );
+        assert_eq!(path, Path::new("/k/pods/uid/volumes/kubernetes.io~empty-dir/v"));
     }
 }

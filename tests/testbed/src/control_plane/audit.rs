@@ -44,27 +44,17 @@ struct Object {
 
 /// Reads the log; a last line that is still being written is left out.
 pub(super) fn read(path: &Path) -> Result<Vec<Request>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    complete
-        .lines()
-        .filter_map(|line| parse(line).transpose())
-        .collect()
+    complete.lines().filter_map(|line| parse(line).transpose()).collect()
 }
 
 fn parse(line: &str) -> Result<Option<Request>> {
-    let line: Line =
-        serde_json::from_str(line).with_context(|| format!("not an audit event: {line}"))?;
+    let line: Line = serde_json::from_str(line).with_context(|| format!("not an audit event: {line}"))?;
     if line.verb == "watch" && line.stage != "ResponseStarted" {
         return Ok(None);
     }
-    Ok(Some(Request {
-        user: line.user.username,
-        verb: line.verb,
-        resource: line.object.resource,
-        uri: line.uri,
-    }))
+    Ok(Some(Request { user: line.user.username, verb: line.verb, resource: line.object.resource, uri: line.uri }))
 }
 
 #[cfg(test)]
@@ -78,13 +68,7 @@ mod tests {
                 r#"{{"stage":"{stage}","requestURI":"/api/v1/pods","verb":"{verb}","user":{{"username":"u"}},"objectRef":{{"resource":"pods"}}}}"#
             )
         };
-        assert_eq!(
-            parse(&line("list", "ResponseComplete"))
-                .unwrap()
-                .unwrap()
-                .resource,
-            "pods"
-        );
+        assert_eq!(parse(&line("list", "ResponseComplete")).unwrap().unwrap().resource, "pods");
         assert!(parse(&line("watch", "ResponseStarted")).unwrap().is_some());
         assert!(parse(&line("watch", "ResponseComplete")).unwrap().is_none());
     }

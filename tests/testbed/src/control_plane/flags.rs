@@ -7,7 +7,8 @@ use super::{API_PORT, ControlPlaneOptions};
 use crate::network::SERVICE_RANGE;
 
 /// Who asked for what, without bodies: enough to count requests.
-pub(super) const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+pub(super) const AUDIT_POLICY: &str =
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 /// Enough for a few hundred pods at once; the defaults (20 and 30 a second) would be what a case measures.
 const CLIENT_RATE: [&str; 2] = ["--kube-api-qps=1000", "--kube-api-burst=2000"];
 
@@ -38,11 +39,7 @@ pub(super) fn etcd(directory: &Path, ip: Ipv4Addr) -> Vec<String> {
     ]
 }
 
-pub(super) fn api_server(
-    directory: &Path,
-    ip: Ipv4Addr,
-    options: &ControlPlaneOptions,
-) -> Vec<String> {
+pub(super) fn api_server(directory: &Path, ip: Ipv4Addr, options: &ControlPlaneOptions) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let mut flags = vec![
         format!("--etcd-servers={}", etcd_url(ip)),
@@ -54,10 +51,7 @@ pub(super) fn api_server(
         format!("--client-ca-file={}", file("ca.crt")),
         "--authorization-mode=Node,RBAC".into(),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
-        format!(
-            "--service-account-signing-key-file={}",
-            file("accounts.key")
-        ),
+        format!("--service-account-signing-key-file={}", file("accounts.key")),
         format!("--service-account-key-file={}", file("accounts.pub")),
         format!("--service-cluster-ip-range={SERVICE_RANGE}"),
         "--allow-privileged=true".into(),
@@ -76,15 +70,9 @@ pub(super) fn api_server(
 pub(super) fn controller_manager(directory: &Path, ip: Ipv4Addr) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let mut flags = vec![
-        format!(
-            "--kubeconfig={}",
-            file("system-kube-controller-manager.kubeconfig")
-        ),
+        format!("--kubeconfig={}", file("system-kube-controller-manager.kubeconfig")),
         "--use-service-account-credentials".into(),
-        format!(
-            "--service-account-private-key-file={}",
-            file("accounts.key")
-        ),
+        format!("--service-account-private-key-file={}", file("accounts.key")),
         format!("--root-ca-file={}", file("ca.crt")),
         "--leader-elect=false".into(),
         format!("--bind-address={}", loopback(ip)),
@@ -96,10 +84,7 @@ pub(super) fn controller_manager(directory: &Path, ip: Ipv4Addr) -> Vec<String> 
 
 pub(super) fn scheduler(directory: &Path, ip: Ipv4Addr) -> Vec<String> {
     let mut flags = vec![
-        format!(
-            "--kubeconfig={}",
-            directory.join("system-kube-scheduler.kubeconfig").display()
-        ),
+        format!("--kubeconfig={}", directory.join("system-kube-scheduler.kubeconfig").display()),
         "--leader-elect=false".into(),
         format!("--bind-address={}", loopback(ip)),
         "--profiling=false".into(),
@@ -116,10 +101,7 @@ mod tests {
     fn the_audit_log_is_an_option() {
         let ip = Ipv4Addr::new(10, 76, 0, 11);
         let has_audit = |audit| {
-            let options = ControlPlaneOptions {
-                audit,
-                ..ControlPlaneOptions::default()
-            };
+            let options = ControlPlaneOptions { audit, ..ControlPlaneOptions::default() };
             let flags = api_server(Path::new("/x"), ip, &options);
             flags.contains(&"--audit-log-path=/x/audit.log".to_owned())
         };
@@ -129,9 +111,6 @@ mod tests {
 
     #[test]
     fn two_testbeds_have_two_etcds() {
-        assert_ne!(
-            etcd_url(Ipv4Addr::new(10, 76, 0, 11)),
-            etcd_url(Ipv4Addr::new(10, 76, 0, 12))
-        );
+        assert_ne!(etcd_url(Ipv4Addr::new(10, 76, 0, 11)), etcd_url(Ipv4Addr::new(10, 76, 0, 12)));
     }
 }

@@ -49,10 +49,7 @@ pub(super) fn run() -> Result<i32> {
 /// Hands on each signal that the outer process names; ends everything once that process is gone.
 fn follow_outer(pipe: File, program: Pid) {
     for line in BufReader::new(pipe).lines() {
-        let signal = line
-            .ok()
-            .and_then(|line| line.parse().ok())
-            .and_then(Signal::from_named_raw);
+        let signal = line.ok().and_then(|line| line.parse().ok()).and_then(Signal::from_named_raw);
         if let Some(signal) = signal {
             // It fails only where the program has ended, which `reap_until` sees.
             let _ = kill_process(program, signal);
@@ -65,13 +62,8 @@ fn reap_until(program: Pid) -> Result<i32> {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == program => {
-                let by_signal = status
-                    .terminating_signal()
-                    .map(|signal| EXIT_SIGNAL_BASE + signal);
-                return Ok(status
-                    .exit_status()
-                    .or(by_signal)
-                    .unwrap_or(EXIT_SIGNAL_BASE));
+                let by_signal = status.terminating_signal().map(|signal| EXIT_SIGNAL_BASE + signal);
+                return Ok(status.exit_status().or(by_signal).unwrap_or(EXIT_SIGNAL_BASE));
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the program"),
@@ -95,9 +87,7 @@ fn mount_private_files() -> Result<()> {
 
 fn links_in(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let mut links = Vec::new();
-    for entry in
-        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
-    {
+    for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
         let path = entry?.path();
         if let Ok(target) = fs::read_link(&path) {
             links.push((path, target));

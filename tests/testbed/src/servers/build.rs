@@ -19,7 +19,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(20);
 const ERROR_LINES: usize = 20;
 /// The Go that the modules ask for (`go` in their go.mod).
 const GO_AT_LEAST: (u32, u32) = (1, 26);
-const GO_REMEDY: &str = "install Go 1.26 or later from https://go.dev/dl/ (Debian's is older) and put its bin directory on PATH";
+const GO_REMEDY: &str =
+    "install Go 1.26 or later from https://go.dev/dl/ (Debian's is older) and put its bin directory on PATH";
 
 /// How one multi-call binary or server is built.
 pub(super) struct Recipe {
@@ -62,22 +63,15 @@ impl Recipe {
         [self.go_mod, self.go_sum, self.main_go, self.ldflags]
             .iter()
             .flat_map(|text| text.bytes().chain([0]))
-            .fold(OFFSET, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-            })
+            .fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
     }
 
     fn lock(&self, cache: &Path) -> Result<File> {
         let path = cache.join(format!(".{}.lock", self.name));
-        let file =
-            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         if file.try_lock().is_err() {
-            eprintln!(
-                "testbed: another process builds {}; waiting for it",
-                self.name
-            );
-            file.lock()
-                .with_context(|| format!("cannot lock {}", path.display()))?;
+            eprintln!("testbed: another process builds {}; waiting for it", self.name);
+            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Ok(file)
     }
@@ -87,26 +81,23 @@ impl Recipe {
             "testbed: building {}, once on this machine (about {} minutes on two cores)",
             self.name, self.minutes
         );
+        let prefix = format!(".build-{}-", self.name);
+        remove_leftovers(cache, &prefix);
         let work = tempfile::Builder::new()
-            .prefix(&format!(".build-{}-", self.name))
+            .prefix(&prefix)
             .tempdir_in(cache)
             .context("cannot create a folder for the build")?;
         let (sources, output) = (work.path().join("src"), work.path().join("out"));
         fs::create_dir(&sources)?;
         fs::create_dir(&output)?;
-        for (name, text) in [
-            ("go.mod", self.go_mod),
-            ("go.sum", self.go_sum),
-            ("main.go", self.main_go),
-        ] {
+        for (name, text) in [("go.mod", self.go_mod), ("go.sum", self.go_sum), ("main.go", self.main_go)] {
             fs::write(sources.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         self.compile(&sources, &output)?;
         for link in self.links {
             symlink(self.name, output.join(link)).with_context(|| format!("cannot link {link}"))?;
         }
-        fs::rename(&output, directory)
-            .with_context(|| format!("cannot move the build to {}", directory.display()))
+        fs::rename(&output, directory).with_context(|| format!("cannot move the build to {}", directory.display()))
     }
 
     fn compile(&self, sources: &Path, output: &Path) -> Result<()> {
@@ -156,10 +147,7 @@ impl Recipe {
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                     let seconds = start.elapsed().as_secs();
-                    eprintln!(
-                        "testbed: building {}: {seconds} s, {lines} packages",
-                        self.name
-                    );
+                    eprintln!("testbed: building {}: {seconds} s, {lines} packages", self.name);
                     next += PROGRESS_EVERY;
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
@@ -176,9 +164,7 @@ fn go_version() -> Result<String> {
         .args(["env", "GOVERSION"])
         .current_dir("/")
         .output()
-        .with_context(|| {
-            format!("the servers of the testbed are built with Go, which is missing: {GO_REMEDY}")
-        })?;
+        .with_context(|| format!("the servers of the testbed are built with Go, which is missing: {GO_REMEDY}"))?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if parse_go_version(&version).is_none_or(|version| version < GO_AT_LEAST) {
         bail!("the servers of the testbed need Go 1.26 or later, this is {version:?}: {GO_REMEDY}");
@@ -187,9 +173,7 @@ fn go_version() -> Result<String> {
 }
 
 fn parse_go_version(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version
-        .strip_prefix("go")?
-        .split(|c: char| !c.is_ascii_digit());
+    let mut parts = version.strip_prefix("go")?.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -198,10 +182,17 @@ fn built_before(cache: &Path, sources: &str) -> Option<PathBuf> {
     fs::read_dir(cache)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-        })
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+}
+
+/// Folders of builds that were killed. We hold the lock, so nobody uses them.
+fn remove_leftovers(cache: &Path, prefix: &str) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            // One that cannot be removed takes space and does no other harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -22,11 +22,7 @@ pub(super) struct Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Vault answered {} with {}: {}",
-            self.request, self.status, self.message
-        )
+        write!(f, "Vault answered {} with {}: {}", self.request, self.status, self.message)
     }
 }
 
@@ -58,23 +54,12 @@ pub(super) async fn call(
     if let Some(body) = body {
         request = request.json(body);
     }
-    let answer = request
-        .send()
-        .await
-        .with_context(|| format!("{name} failed"))?;
+    let answer = request.send().await.with_context(|| format!("{name} failed"))?;
     let status = answer.status();
-    let text = answer
-        .text()
-        .await
-        .with_context(|| format!("{name}: the answer broke off"))?;
+    let text = answer.text().await.with_context(|| format!("{name}: the answer broke off"))?;
     if !status.is_success() {
         let message = text.trim().to_owned();
-        return Err(Refused {
-            status: status.as_u16(),
-            request: name,
-            message,
-        }
-        .into());
+        return Err(Refused { status: status.as_u16(), request: name, message }.into());
     }
     if text.is_empty() {
         return Ok(Value::Null);

@@ -28,10 +28,7 @@ pub struct TokenRole {
 
 impl Default for TokenRole {
     fn default() -> Self {
-        Self {
-            name: "kubernetes-vault".into(),
-            period: "6h".into(),
-        }
+        Self { name: "kubernetes-vault".into(), period: "6h".into() }
     }
 }
 
@@ -42,9 +39,7 @@ impl Vault {
         if mounts.get(format!("{mount}/")).is_some() {
             return Ok(());
         }
-        self.write(&format!("sys/auth/{mount}"), &json!({"type": kind}))
-            .await
-            .map(drop)
+        self.write(&format!("sys/auth/{mount}"), &json!({"type": kind})).await.map(drop)
     }
 
     /// Enables AppRole at its usual mount.
@@ -53,15 +48,9 @@ impl Vault {
     }
 
     /// Makes an AppRole with these policies; returns its role_id.
-    pub async fn create_approle(
-        &self,
-        mount: &str,
-        name: &str,
-        policies: &[&str],
-    ) -> Result<String> {
+    pub async fn create_approle(&self, mount: &str, name: &str, policies: &[&str]) -> Result<String> {
         let path = format!("auth/{mount}/role/{name}");
-        let role =
-            json!({"token_policies": policies, "secret_id_num_uses": 1, "token_period": "6h"});
+        let role = json!({"token_policies": policies, "secret_id_num_uses": 1, "token_period": "6h"});
         self.write(&path, &role).await?;
         let answer = self.read(&format!("{path}/role-id")).await?;
         let role_id = answer.pointer("/data/role_id").and_then(Value::as_str);
@@ -74,55 +63,33 @@ impl Vault {
         self.enable_approle().await?;
         let rules = format!("path \"{KV_MOUNT}/data/{app}/*\" {{ capabilities = [\"read\"] }}");
         self.write_policy(app, &rules).await?;
-        self.write_secret(
-            &format!("{app}/greeting"),
-            &json!({"message": format!("hello {app}")}),
-        )
-        .await?;
+        self.write_secret(&format!("{app}/greeting"), &json!({"message": format!("hello {app}")})).await?;
         self.create_approle("approle", app, &[app]).await
     }
 
     /// Writes a policy.
     pub async fn write_policy(&self, name: &str, rules: &str) -> Result<()> {
-        self.write(
-            &format!("sys/policies/acl/{name}"),
-            &json!({"policy": rules}),
-        )
-        .await
-        .map(drop)
+        self.write(&format!("sys/policies/acl/{name}"), &json!({"policy": rules})).await.map(drop)
     }
 
     /// Writes a secret to the KV store.
     pub async fn write_secret(&self, path: &str, data: &Value) -> Result<()> {
-        self.write(&format!("{KV_MOUNT}/data/{path}"), &json!({"data": data}))
-            .await
-            .map(drop)
+        self.write(&format!("{KV_MOUNT}/data/{path}"), &json!({"data": data})).await.map(drop)
     }
 
     /// The controller's policy, token role and a periodic token of it: what `vault.token` wants.
-    pub async fn create_controller_token(
-        &self,
-        policy: ControllerPolicy,
-        role: &TokenRole,
-    ) -> Result<String> {
-        self.write_policy(&role.name, &controller_rules(policy, "approle", &role.name))
-            .await?;
+    pub async fn create_controller_token(&self, policy: ControllerPolicy, role: &TokenRole) -> Result<String> {
+        self.write_policy(&role.name, &controller_rules(policy, "approle", &role.name)).await?;
         let definition = json!({
             "allowed_policies": [role.name], "period": role.period, "orphan": true, "renewable": true,
         });
-        self.write(&format!("auth/token/roles/{}", role.name), &definition)
-            .await?;
+        self.write(&format!("auth/token/roles/{}", role.name), &definition).await?;
         self.create_token(&role.name, &[&role.name]).await
     }
 
     /// A token of a token role.
     pub async fn create_token(&self, role: &str, policies: &[&str]) -> Result<String> {
-        let answer = self
-            .write(
-                &format!("auth/token/create/{role}"),
-                &json!({"policies": policies}),
-            )
-            .await?;
+        let answer = self.write(&format!("auth/token/create/{role}"), &json!({"policies": policies})).await?;
         let token = answer.pointer("/auth/client_token").and_then(Value::as_str);
         Ok(token.context("Vault's answer has no token")?.to_owned())
     }

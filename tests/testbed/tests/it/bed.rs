@@ -28,24 +28,14 @@ pub(crate) struct Bed {
 impl Bed {
     /// Runs a case beside others, or alone where it disturbs them.
     pub(crate) fn run(&self, case: Case, alone: bool) -> Result<()> {
-        let started = self
-            .started
-            .get_or_init(|| start().map_err(|error| format!("{error:#}")));
-        let (runtime, bed) = started
-            .as_ref()
-            .map_err(|error| anyhow!("the cluster did not start: {error}"))?;
+        let started = self.started.get_or_init(|| start().map_err(|error| format!("{error:#}")));
+        let (runtime, bed) = started.as_ref().map_err(|error| anyhow!("the cluster did not start: {error}"))?;
         // A case that failed has not harmed the cluster: poison means nothing here.
         let (_shared, _sole);
         if alone {
-            _sole = self
-                .disturbance
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            _sole = self.disturbance.write().unwrap_or_else(PoisonError::into_inner);
         } else {
-            _shared = self
-                .disturbance
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            _shared = self.disturbance.read().unwrap_or_else(PoisonError::into_inner);
         }
         runtime.block_on(case(bed))
     }
@@ -58,16 +48,13 @@ impl Bed {
 }
 
 fn start() -> Result<(Runtime, Testbed)> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let builder = Testbed::builder()
         .image("shell", Image::new("/bin/sh"))
+        .ipv6()
+        .volume_refresh(Duration::from_millis(500))
         .restart_base(Duration::from_millis(200))
-        .control_plane(ControlPlaneOptions {
-            audit: true,
-            ..ControlPlaneOptions::default()
-        });
+        .control_plane(ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() });
     let bed = runtime.block_on(builder.start())?;
     Ok((runtime, bed))
 }
@@ -79,13 +66,8 @@ pub(crate) fn shell(name: &str, script: &str) -> Value {
 
 /// Creates a pod in `default`.
 pub(crate) async fn create(bed: &Testbed, name: &str, spec: Value) -> Result<Pod> {
-    let pod: Pod = serde_json::from_value(
-        json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec}),
-    )?;
-    pods(bed)
-        .create(&PostParams::default(), &pod)
-        .await
-        .with_context(|| format!("cannot create {name}"))
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec}))?;
+    pods(bed).create(&PostParams::default(), &pod).await.with_context(|| format!("cannot create {name}"))
 }
 
 pub(crate) fn pods(bed: &Testbed) -> Api<Pod> {
@@ -106,9 +88,7 @@ pub(crate) async fn wait_for(
         last.replace(pod.clone());
         Ok(condition(&pod).then_some(pod))
     });
-    found
-        .await
-        .with_context(|| format!("status: {}", last.borrow()["status"]))
+    found.await.with_context(|| format!("status: {}", last.borrow()["status"]))
 }
 
 pub(crate) async fn wait_for_phase(bed: &Testbed, name: &str, phase: &str) -> Result<Value> {

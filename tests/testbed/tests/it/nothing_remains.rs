@@ -27,10 +27,7 @@ pub(crate) const ALL: [(&str, Case); 3] = [
 fn after_sigkill() -> Result<()> {
     let (mut child, inside) = up()?;
     let processes = inside.processes()?;
-    ensure!(
-        processes.len() >= PROCESSES,
-        "where are the servers? {processes:?}"
-    );
+    ensure!(processes.len() >= PROCESSES, "where are the servers? {processes:?}");
     child.kill()?;
     child.wait()?;
     inside.wait_until_gone()
@@ -47,13 +44,7 @@ fn after_sigterm() -> Result<()> {
 
 fn exit_code() -> Result<()> {
     let status = testbed_command()
-        .args([
-            "run",
-            "--",
-            "sh",
-            "-c",
-            "kubectl get serviceaccount default && test -n \"$VAULT_ADDR\" && exit 7",
-        ])
+        .args(["run", "--", "sh", "-c", "kubectl get serviceaccount default && test -n \"$VAULT_ADDR\" && exit 7"])
         .stdout(Stdio::null())
         .status()?;
     ensure!(status.code() == Some(7), "{status}");
@@ -75,11 +66,7 @@ struct Inside {
 
 /// Starts `testbed up`.
 fn up() -> Result<(Child, Inside)> {
-    let mut child = testbed_command()
-        .arg("up")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start testbed")?;
+    let mut child = testbed_command().arg("up").stdout(Stdio::piped()).spawn().context("cannot start testbed")?;
     let stdout = child.stdout.take().context("no stdout")?;
     let mut init = None;
     for line in BufReader::new(stdout).lines() {
@@ -90,18 +77,9 @@ fn up() -> Result<(Child, Inside)> {
         if line.contains("Ctrl-C ends everything") {
             let init = init.context("testbed up does not say how to join it")?;
             let status = fs::read_to_string(format!("/proc/{init}/status"))?;
-            let parent = status
-                .lines()
-                .find_map(|line| line.strip_prefix("PPid:"))
-                .context("no parent")?;
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no parent")?;
             let namespace = fs::read_link(format!("/proc/{init}/ns/pid"))?;
-            return Ok((
-                child,
-                Inside {
-                    namespace,
-                    unshare: format!("/proc/{}", parent.trim()),
-                },
-            ));
+            return Ok((child, Inside { namespace, unshare: format!("/proc/{}", parent.trim()) }));
         }
     }
     anyhow::bail!("testbed up did not come up: {}", child.wait()?)
@@ -113,14 +91,8 @@ impl Inside {
         for entry in fs::read_dir("/proc")? {
             let path = entry?.path();
             // A process may end while we look.
-            if fs::read_link(path.join("ns/pid")).is_ok_and(|namespace| namespace == self.namespace)
-            {
-                found.push(
-                    fs::read_to_string(path.join("comm"))
-                        .unwrap_or_default()
-                        .trim()
-                        .to_owned(),
-                );
+            if fs::read_link(path.join("ns/pid")).is_ok_and(|namespace| namespace == self.namespace) {
+                found.push(fs::read_to_string(path.join("comm")).unwrap_or_default().trim().to_owned());
             }
         }
         Ok(found)
@@ -135,10 +107,7 @@ impl Inside {
             if left.is_empty() && !unshare {
                 return Ok(());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "still there: {left:?}, unshare: {unshare}"
-            );
+            ensure!(Instant::now() < deadline, "still there: {left:?}, unshare: {unshare}");
             std::thread::yield_now();
         }
     }

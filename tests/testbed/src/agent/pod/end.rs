@@ -24,17 +24,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 impl Worker {
     fn grace(&self) -> Duration {
-        let of_spec = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.termination_grace_period_seconds);
-        let seconds = self
-            .pod
-            .metadata
-            .deletion_grace_period_seconds
-            .or(of_spec)
-            .unwrap_or(DEFAULT_GRACE_SECONDS);
+        let of_spec = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let seconds = self.pod.metadata.deletion_grace_period_seconds.or(of_spec).unwrap_or(DEFAULT_GRACE_SECONDS);
         Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
     }
 
@@ -60,8 +51,7 @@ impl Worker {
         }
         let all = [Kind::Init, Kind::Main, Kind::Sidecar];
         self.kill_groups();
-        self.wait_for_ends(&all, Instant::now() + KILL_LIMIT, updates)
-            .await;
+        self.wait_for_ends(&all, Instant::now() + KILL_LIMIT, updates).await;
         while !self.gone && !self.publish().await {
             sleep(RETRY).await;
         }
@@ -85,18 +75,10 @@ impl Worker {
     }
 
     fn any_live(&self, kinds: &[Kind]) -> bool {
-        self.records
-            .iter()
-            .zip(&self.live)
-            .any(|(record, live)| live.is_some() && kinds.contains(&record.kind))
+        self.records.iter().zip(&self.live).any(|(record, live)| live.is_some() && kinds.contains(&record.kind))
     }
 
-    async fn wait_for_ends(
-        &mut self,
-        kinds: &[Kind],
-        deadline: Instant,
-        updates: &mut watch::Receiver<Option<Pod>>,
-    ) {
+    async fn wait_for_ends(&mut self, kinds: &[Kind], deadline: Instant, updates: &mut watch::Receiver<Option<Pod>>) {
         let mut deadline = deadline;
         while self.any_live(kinds) {
             if !self.gone {
@@ -120,10 +102,7 @@ impl Worker {
         let name = self.pod.metadata.name.clone().unwrap_or_default();
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions {
-                uid: Some(self.uid.clone()),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
         loop {
@@ -131,8 +110,7 @@ impl Worker {
                 Ok(_) => return,
                 Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return,
                 Err(error) => {
-                    self.context
-                        .grumble(&format!("cannot delete {name}: {error}"));
+                    self.context.grumble(&format!("cannot delete {name}: {error}"));
                     sleep(RETRY).await;
                 }
             }
@@ -184,13 +162,10 @@ impl Worker {
         if let Some(network) = self.network.take() {
             network.remove().await;
         }
-        self.network = Some(PodNetwork::create(ip.map_or_else(next_pod_ip, Ok)?).await?);
+        self.network = Some(PodNetwork::create(ip.map_or_else(next_pod_ip, Ok)?, self.context.ipv6).await?);
         self.write_hosts()?;
         for record in &mut self.records {
-            let waiting = State::Waiting {
-                reason: "PodInitializing".to_owned(),
-                message: String::new(),
-            };
+            let waiting = State::Waiting { reason: "PodInitializing".to_owned(), message: String::new() };
             if let State::Terminated(end) = std::mem::replace(&mut record.state, waiting) {
                 record.last = Some(end);
             }

@@ -8,10 +8,7 @@ fn time() -> Time {
 }
 
 fn ended(code: i32) -> State {
-    State::Terminated(ContainerStateTerminated {
-        exit_code: code,
-        ..ContainerStateTerminated::default()
-    })
+    State::Terminated(ContainerStateTerminated { exit_code: code, ..ContainerStateTerminated::default() })
 }
 
 fn running(mut record: Record, id: &str) -> Record {
@@ -23,10 +20,7 @@ fn running(mut record: Record, id: &str) -> Record {
 }
 
 fn pod() -> [Record; 2] {
-    [
-        Record::new("init", "i", Kind::Init, true),
-        Record::new("app", "a", Kind::Main, true),
-    ]
+    [Record::new("init", "i", Kind::Init, true), Record::new("app", "a", Kind::Main, true)]
 }
 
 fn status(records: &[Record], ips: &[&str]) -> PodStatus {
@@ -48,10 +42,7 @@ fn first_status_waits_without_an_address() {
     let init = &status.init_container_statuses.unwrap()[0];
     let waiting = init.state.as_ref().unwrap().waiting.as_ref().unwrap();
     assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
-    assert_eq!(
-        (init.restart_count, init.container_id.as_deref()),
-        (0, None)
-    );
+    assert_eq!((init.restart_count, init.container_id.as_deref()), (0, None));
 }
 
 #[test]
@@ -60,12 +51,7 @@ fn a_running_init_container_keeps_the_pod_pending() {
     let status = status(&[running(init, "containerd://a"), app], &["10.77.0.2"]);
     assert_eq!(status.phase.as_deref(), Some("Pending"));
     assert_eq!(status.pod_ip.as_deref(), Some("10.77.0.2"));
-    assert_eq!(
-        status.init_container_statuses.unwrap()[0]
-            .container_id
-            .as_deref(),
-        Some("containerd://a")
-    );
+    assert_eq!(status.init_container_statuses.unwrap()[0].container_id.as_deref(), Some("containerd://a"));
 }
 
 #[test]
@@ -81,12 +67,7 @@ fn a_finished_init_container_is_seen_before_the_phase_changes() {
     let ready = status(&records, &["10.77.0.2"]);
     assert!(ready.init_container_statuses.unwrap()[0].ready);
     let conditions = ready.conditions.unwrap();
-    assert!(
-        conditions
-            .iter()
-            .all(|condition| condition.status == "True"),
-        "{conditions:?}"
-    );
+    assert!(conditions.iter().all(|condition| condition.status == "True"), "{conditions:?}");
 }
 
 #[test]
@@ -123,13 +104,8 @@ fn foreign_conditions_and_transition_times_are_kept() {
         last_transition_time: Some(time()),
         ..PodCondition::default()
     };
-    let pod_object = Pod {
-        status: Some(PodStatus {
-            conditions: Some(vec![old]),
-            ..PodStatus::default()
-        }),
-        ..Pod::default()
-    };
+    let pod_object =
+        Pod { status: Some(PodStatus { conditions: Some(vec![old]), ..PodStatus::default() }), ..Pod::default() };
     let frame = Frame {
         host_ip: "10.76.0.2".parse().unwrap(),
         pod_ips: Vec::new(),
@@ -138,11 +114,5 @@ fn foreign_conditions_and_transition_times_are_kept() {
         restart_policy: "Always".into(),
     };
     let status = pod_status(&pod_object, &frame, &pod(), &time());
-    assert!(
-        status
-            .conditions
-            .unwrap()
-            .iter()
-            .any(|condition| condition.type_ == "PodScheduled")
-    );
+    assert!(status.conditions.unwrap().iter().any(|condition| condition.type_ == "PodScheduled"));
 }
