@@ -90,12 +90,12 @@ impl Controller {
         Ok(world.http.get(url).send().await?.error_for_status()?.text().await?)
     }
 
-    /// Waits for a line of its metrics, and returns them all.
-    pub(crate) async fn metrics_with(&self, world: &World, line: &str) -> Result<String> {
-        poll_until(line, LIMIT, || async {
+    /// Waits for a line of its metrics that begins so, and returns them all.
+    pub(crate) async fn metrics_with(&self, world: &World, start: &str) -> Result<String> {
+        poll_until(start, LIMIT, || async {
             // Until it listens there is none.
             let page = self.metrics(world).await.unwrap_or_default();
-            Ok(page.lines().any(|found| found == line).then_some(page))
+            Ok(page.lines().any(|line| line.starts_with(start)).then_some(page))
         })
         .await
     }

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use tokio::process::Command;
 
 use crate::case::Case;
+use crate::controller::program;
 use crate::controller_push::deliver;
 use crate::process::{CONTROLLER, Running};
 use crate::tls::BOTH;
@@ -12,6 +13,7 @@ use crate::world::{PKI, World};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("configuration: the documented example with every key", Vec::new(), full),
+        Case::new("configuration: all mistakes in one message", Vec::new(), mistakes),
         Case::new("configuration: lenient types, letter case, a regular expression, unknown keys", Vec::new(), lenient),
     ]
 }
@@ -67,8 +69,33 @@ async fn lenient(world: &World) -> Result<()> {
     ended.expect(0, &["Vault.legacy (line 9) is an unknown key"])
 }
 
+/// Bad-input table: configuration, several mistakes at once, wrong type, duplicate key, bad regex, bad duration,
+/// unreadable file: all of them in one message, each with its key and line; no secret value is printed.
+async fn mistakes(_: &World) -> Result<()> {
+    let yaml = "vault:\n  addr: CANARY\n  token: [hvs.CANARY]\n  wrappingTTL: 5M\n  tls: {caCert: /nope.pem}\n\
+                kubernetes:\n  watchNamespace: \"~(\"\n  serviceNamespace: default\n  service: kubernetes\n  \
+                service: kubernetes\n";
+    let directory = tempfile::tempdir()?;
+    std::fs::write(directory.path().join("kubernetes-vault.yml"), yaml)?;
+    let ended = program(&[], &[], directory.path())?.end().await?;
+    ended.expect(
+        2,
+        &[
+            "vault.addr (line 2)",
+            "vault.token (line 3)",
+            "vault.wrappingTTL (line 4)",
+            "vault.tls.caCert (line 5)",
+            "kubernetes.watchNamespace (line 7)",
+            "kubernetes.service (line 10)",
+        ],
+    )?;
+    ensure!(!ended.printed().contains("hvs.CANARY"), "a secret got out:\n{}", ended.printed());
+    Ok(())
+}
+
 /// Starts it with this file and nothing else: metrics and health are where they are by default.
 fn start(world: &World, yaml: &str, namespace: &str, arguments: &[&str]) -> Result<Running> {
+    // On the tmpfs of this test's namespaces, where nothing is left behind.
     let directory = tempfile::tempdir()?.keep();
     std::fs::write(directory.join("given.yml"), yaml)?;
     let mut command = Command::new(CONTROLLER);

@@ -81,14 +81,14 @@ async fn failures(world: &World, namespace: &str, controller: &Controller) -> Re
     let stranger = Simulated::create(world, namespace, "made-up-role").await?;
     let _listening = GoInit::listen(stranger.ip, BOTH).await?;
     stranger.runs(world, "containerd://1", 0).await?;
-    let failed = format!("{}{{approle=\"unknown\"}} 1", WITHOUT_EVENT[0]);
+    let failed = format!("{}{{approle=\"unknown\"}} ", WITHOUT_EVENT[0]);
     let page = controller.metrics_with(world, &failed).await?;
     ensure!(!page.contains("made-up-role"), "a label that a pod author made:\n{page}");
     let refusing = Simulated::create(world, namespace, ROLE).await?;
     let mut init = GoInit::answering(refusing.ip, BOTH, "400 Bad Request").await?;
     refusing.runs(world, "containerd://1", 0).await?;
     init.pushed().await?;
-    let failed = format!("{}{{approle=\"{ROLE}\"}} 1", WITHOUT_EVENT[1]);
+    let failed = format!("{}{{approle=\"{ROLE}\"}} ", WITHOUT_EVENT[1]);
     let page = controller.metrics_with(world, &failed).await?;
     for name in WITHOUT_EVENT {
         ensure!(page.contains(&format!("# TYPE {name} counter\n")), "{name} is no counter:\n{page}");

@@ -46,8 +46,6 @@ async fn check(world: &World, section: Section) -> Result<()> {
         }
         // Bad-input table: token role with explicit max TTL.
         "token role not periodic, explicit_max_ttl" => {
-            let role = json!({"allowed_policies": ["kubernetes-vault"], "explicit_max_ttl": "1h"});
-            world.bed.vault()?.write("auth/token/roles/not-periodic", &role).await?;
             // It may read its role, as the documents say; else the message would be about that.
             let rules = "path \"auth/token/roles/*\" { capabilities = [\"read\"] }";
             world.bed.vault()?.write_policy("kubernetes-vault-roles", rules).await?;
@@ -69,7 +67,9 @@ async fn check(world: &World, section: Section) -> Result<()> {
             let mut controller = Controller::start(world, &Settings { service: "nosuch".to_owned(), ..good }, &[])?;
             controller.running.until("the endpoints of default/nosuch cannot be read").await.context(NO_ENDPOINTS)?;
             controller.running.until("logged in to Vault").await?;
-            controller.terminate().await?.expect(0, &[]).context(NO_ENDPOINTS)?;
+            let ended = controller.terminate().await?;
+            ended.expect(0, &["endpoints \"nosuch\" not found"]).context(NO_ENDPOINTS)?;
+            ensure!(!ended.err.contains("Status {"), "a data structure instead of words:\n{}", ended.err);
         }
         "no service account mounted" => {
             let directory = tempfile::tempdir()?;

@@ -58,6 +58,7 @@ async fn check(world: &World, section: Section) -> Result<()> {
         ended.expect(0, &[])?;
         return same_version_line(&ended.out, section);
     }
+    // Bad-input table: bad TIMEOUT; RETRIEVE_TOKEN=true with UNWRAP_SECRET=false: one clear line.
     let message = section.message().context("the recorded start says nothing")?;
     // Success and failure are the contract. Ours tells causes apart: 2 the environment, 3 the timeout.
     let timed_out = message.contains("timed out");

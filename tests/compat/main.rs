@@ -23,6 +23,7 @@ mod vectors;
 mod world;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,6 +34,11 @@ const THREADS: usize = 8;
 
 fn main() -> ExitCode {
     testbed::enter();
+    // A tmpfs that ends with the namespaces, whatever ends them.
+    if tempfile::env::override_temp_dir(Path::new(testbed::ROOT)).is_err() {
+        eprintln!("the directory for temporary files is chosen already");
+        return ExitCode::FAILURE;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let all = [
