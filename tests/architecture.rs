@@ -410,9 +410,17 @@ fn adapters_see_neither_each_other_nor_the_inside_of_deliver() {
         ("src/k8s/events.rs", "use crate::vault::Client;", "adapters do not see each other: not vault in k8s"),
         ("src/push/mod.rs", "use super::metrics::Metrics;", "adapters do not see each other: not metrics in push"),
         ("src/ledger.rs", "use crate::admin;", "adapters do not see each other: not admin in ledger"),
-        ("src/vault/wrap.rs", "use crate::config::Config;", "an adapter sees domain, deliver, clock, causes and nothing else"),
+        (
+            "src/vault/wrap.rs",
+            "use crate::config::Config;",
+            "an adapter sees domain, deliver, clock, causes and nothing else",
+        ),
         ("src/admin/mod.rs", "use crate::deliver::Service;", "an adapter sees the ports of deliver, not its inside"),
-        ("src/metrics.rs", "fn f() { crate::app::run() }", "an adapter sees domain, deliver, clock, causes and nothing else"),
+        (
+            "src/metrics.rs",
+            "fn f() { crate::app::run() }",
+            "an adapter sees domain, deliver, clock, causes and nothing else",
+        ),
     ] {
         let found = broken(file, text);
         assert!(found.len() == 1 && found[0].1.starts_with(rule), "{file} {text}: {found:?}");

@@ -1,7 +1,7 @@
 //! Our controller as a process, with a configuration as the Go version's documents have it.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tempfile::TempDir;
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) vault_more: String,
     pub(crate) namespace: String,
     pub(crate) service: String,
+    /// Who it is for the API server.
+    pub(crate) kubeconfig: PathBuf,
 }
 
 impl Settings {
@@ -36,11 +38,12 @@ impl Settings {
             vault_more: String::new(),
             namespace: namespace.to_owned(),
             service: "kubernetes".to_owned(),
+            kubeconfig: world.bed.kubeconfig(),
         }
     }
 
     fn yaml(&self, ip: Ipv4Addr) -> String {
-        let Self { vault, token, vault_more, namespace, service } = self;
+        let Self { vault, token, vault_more, namespace, service, .. } = self;
         format!(
             "vault:\n  addr: {vault}\n  token: {token}\n{vault_more}kubernetes:\n  watchNamespace: {namespace}\n  \
              serviceNamespace: default\n  service: {service}\nprometheus:\n  address: {ip}:{METRICS_PORT}\nhealth:\n  \
@@ -71,8 +74,7 @@ impl Controller {
         let directory = tempfile::tempdir()?;
         // The name that is looked for where no argument says another.
         std::fs::write(directory.path().join("kubernetes-vault.yml"), settings.yaml(ip))?;
-        let kubeconfig = world.bed.kubeconfig();
-        let environment = [("KUBECONFIG", kubeconfig.to_str().unwrap_or_default())];
+        let environment = [("KUBECONFIG", settings.kubeconfig.to_str().unwrap_or_default())];
         let running = program(arguments, &environment, directory.path())?;
         Ok(Self { running, _directory: directory, ip })
     }

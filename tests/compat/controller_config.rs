@@ -1,10 +1,13 @@
 //! Configuration files as users of the Go version have them start unchanged.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::case::Case;
-use crate::controller::program;
+use crate::controller::{Controller, Settings, program};
 use crate::controller_push::deliver;
 use crate::process::{CONTROLLER, Running};
 use crate::tls::BOTH;
@@ -13,6 +16,7 @@ use crate::world::{PKI, World};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("configuration: the documented example with every key", Vec::new(), full),
+        Case::new("permissions: those of an unchanged installation suffice", Vec::new(), old_permissions),
         Case::new("configuration: all mistakes in one message", Vec::new(), mistakes),
         Case::new("configuration: lenient types, letter case, a regular expression, unknown keys", Vec::new(), lenient),
     ]
@@ -91,6 +95,48 @@ async fn mistakes(_: &World) -> Result<()> {
     )?;
     ensure!(!ended.printed().contains("hvs.CANARY"), "a secret got out:\n{}", ended.printed());
     Ok(())
+}
+
+/// reference-behaviour, section 7: pods list and watch, endpoints get, nothing else. What ours wants beyond that is
+/// one warning.
+async fn old_permissions(world: &World) -> Result<()> {
+    let namespace = world.namespace().await?;
+    let settings = Settings { kubeconfig: old_account(world, &namespace).await?, ..Settings::good(world, &namespace) };
+    let controller = Controller::at_work(world, &settings).await?;
+    controller.metrics_with(world, "kubernetesvault_kubernetes_discovered_nodes_total 1").await?;
+    for _ in 0..3 {
+        deliver(world, &namespace, BOTH).await?;
+    }
+    let ended = controller.terminate().await?;
+    ended.expect(0, &["Events cannot be written"])?;
+    let warnings: Vec<_> = ended.err.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    ensure!(warnings.len() == 1, "more than one warning:\n{}", ended.err);
+    Ok(())
+}
+
+/// A service account with what the Go version's documents grant; its kubeconfig.
+async fn old_account(world: &World, namespace: &str) -> Result<PathBuf> {
+    let account = format!("--serviceaccount={namespace}:old");
+    let bed = &world.bed;
+    bed.kubectl(&["create", "serviceaccount", "old", "-n", namespace]).await?;
+    bed.kubectl(&["create", "clusterrole", namespace, "--verb=list,watch", "--resource=pods"]).await?;
+    bed.kubectl(&["create", "clusterrolebinding", namespace, &format!("--clusterrole={namespace}"), &account]).await?;
+    let role = ["create", "role", namespace, "-n", "default", "--verb=get", "--resource=endpoints"];
+    bed.kubectl(&role).await?;
+    let role = format!("--role={namespace}");
+    bed.kubectl(&["create", "rolebinding", namespace, "-n", "default", &role, &account]).await?;
+    let token = bed.kubectl(&["create", "token", "old", "-n", namespace]).await?;
+    let plane = bed.control_plane();
+    let ca = wire::base64_encode(plane.ca().as_bytes()).to_string();
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": plane.url(), "certificate-authority-data": ca}}],
+        "users": [{"name": "u", "user": {"token": token.trim()}}],
+    });
+    let path = tempfile::tempdir()?.keep().join("kubeconfig");
+    std::fs::write(&path, kubeconfig.to_string())?;
+    Ok(path)
 }
 
 /// Starts it with this file and nothing else: metrics and health are where they are by default.
