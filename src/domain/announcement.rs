@@ -81,8 +81,8 @@ impl Announcement {
             Self::Unreachable(cause) => format!(
                 "The init container does not answer on port 50000: {cause}. Does a NetworkPolicy or a mesh block it, or is it no kubernetes-vault init container? Dialling again."
             ),
-            Self::PushRefused(cause) => format!("The init container refused the push for good: {cause}. It is not pushed to again."),
-            Self::Retrying(cause) => format!("The push came to nothing: {cause}. Trying again with a fresh secret_id."),
+            Self::PushRefused(cause) => format!("The init container refused the push for good: {}. It is not pushed to again.", open(cause)),
+            Self::Retrying(cause) => format!("The push came to nothing: {}. Trying again with a fresh secret_id.", open(cause)),
             Self::TokenUsedByAnother(attempt) => format!(
                 "SECURITY: the wrapping token of attempt {attempt} was used before the init container could use it. Somebody else may have unwrapped the secret_id: look at Vault's audit log."
             ),
@@ -92,6 +92,24 @@ impl Announcement {
             }
             Self::AddressShared(address) => format!("Another live pod shows the address {address} too. Nothing is sent until one of them goes."),
             Self::LedgerFull => "The ledger of deliveries is full. Nothing is delivered until earlier deliveries are settled.".into(),
+        }
+    }
+}
+
+/// A cause that is a sentence of its own, ready to become a part of another.
+fn open(cause: &str) -> &str {
+    cause.trim_end().trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_in_a_note_ends_once() {
+        for what in [Announcement::PushRefused, Announcement::Retrying] {
+            let note = what("it answered 412: Vault does not know VAULT_ROLE_ID.".into()).note();
+            assert!(note.contains("VAULT_ROLE_ID. ") && !note.contains(".."), "{note}");
         }
     }
 }
