@@ -1,0 +1,106 @@
+//! One controller as a process of its own: start, look, stop.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use testbed::poll_until;
+use tokio::process::{Child, Command};
+
+use crate::rig::Rig;
+
+/// Ports of metrics and health, two for each controller.
+static PORT: AtomicU16 = AtomicU16::new(9_100);
+/// A start takes a fraction of a second; both cores may be busy.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Linux has counted CPU time in hundredths of a second since always.
+const TICK_MS: f64 = 10.0;
+
+pub(crate) struct Controller {
+    child: Child,
+    pub(crate) pid: u32,
+    pub(crate) started: Instant,
+    metrics: String,
+    ready: String,
+    http: reqwest::Client,
+    pub(crate) log: PathBuf,
+}
+
+impl Controller {
+    /// Starts one that watches `namespaces`; its requests carry `user` in the audit log.
+    pub(crate) async fn start(rig: &Rig, user: &str, namespaces: &str) -> Result<Self> {
+        let kubeconfig = rig.bed.control_plane().kubeconfig_for(user)?;
+        let port = PORT.fetch_add(2, Ordering::Relaxed);
+        let (metrics, health) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
+        // JSON is YAML.
+        let config = json!({
+            "vault": {"addr": rig.bed.vault()?.address(), "token": rig.token},
+            "kubernetes": {"watchNamespace": namespaces, "serviceNamespace": "default", "service": "kubernetes"},
+            "prometheus": {"address": metrics}, "health": {"address": health},
+        });
+        let path = rig.bed.directory().join(format!("{user}.yml"));
+        let log = rig.bed.directory().join(format!("{user}.log"));
+        std::fs::write(&path, config.to_string())?;
+        let mut command = Command::new(&rig.controller);
+        command.arg("--config").arg(&path).env("KUBECONFIG", kubeconfig).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(File::create(&log)?).kill_on_drop(true);
+        let started = Instant::now();
+        let child = command.spawn().with_context(|| format!("cannot start {}", rig.controller.display()))?;
+        Ok(Self {
+            pid: child.id().context("the controller has ended")?,
+            child,
+            started,
+            metrics: format!("http://{metrics}/metrics"),
+            ready: format!("http://{health}/readyz"),
+            http: reqwest::Client::builder().no_proxy().tls_certs_only(Vec::new()).build()?,
+            log,
+        })
+    }
+
+    /// Waits until it delivers.
+    pub(crate) async fn wait_until_ready(&mut self) -> Result<()> {
+        let (http, ready) = (&self.http, &self.ready);
+        let waited = poll_until("ready controller", START_LIMIT, || async move {
+            let answer = http.get(ready).send().await;
+            Ok(answer.ok().filter(|answer| answer.status().is_success()).map(drop))
+        });
+        waited.await.with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    /// The sum of a metric's series whose line contains `label`.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
+        let page = self.http.get(&self.metrics).send().await?.text().await?;
+        let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// CPU time so far, user and system.
+    pub(crate) fn cpu_ms(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let (_, fields) = stat.rsplit_once(')').context("not a stat line")?;
+        // After the command: state is the first, utime and stime are the 12th and 13th.
+        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+        Ok(ticks.sum::<f64>() * TICK_MS)
+    }
+
+    /// Resident memory.
+    pub(crate) fn rss_kib(&self) -> Result<f64> {
+        rss_kib(self.pid)
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.child.kill().await.context("cannot end the controller")
+    }
+}
+
+/// Resident memory of a process.
+pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    kib.context("no VmRSS")?.parse().context("VmRSS is no number")
+}

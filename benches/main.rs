@@ -1,0 +1,50 @@
+//! `make bench`: speed and memory of the release binaries against a real API server and a real Vault.
+//!
+//! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
+//! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed.
+
+mod burst;
+mod controller;
+mod delivery;
+mod etcd;
+mod init_container;
+mod memory;
+mod node;
+mod receivers;
+mod report;
+mod rig;
+mod sizes;
+
+use anyhow::Result;
+
+use crate::report::Report;
+use crate::rig::Rig;
+use crate::sizes::Sizes;
+
+fn main() -> Result<()> {
+    testbed::enter();
+    testbed::block_on(run())
+}
+
+async fn run() -> Result<()> {
+    let sizes = Sizes::from_arguments()?;
+    let mut report = Report::new();
+    report.say("starting the control plane and Vault");
+    let rig = Rig::start().await?;
+    let measured = measure(&rig, &sizes, &mut report).await;
+    rig.bed.stop().await;
+    measured?;
+    report.finish()
+}
+
+async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let mut quiet = memory::Quiet::start(rig).await?;
+    init_container::at_rest(rig, sizes, report).await?;
+    let controller = memory::idle(rig, report).await?;
+    init_container::start_to_token(rig, sizes, report).await?;
+    delivery::measure(rig, sizes, report).await?;
+    controller.stop().await?;
+    burst::measure(rig, sizes, report).await?;
+    memory::crowd(rig, sizes, report).await?;
+    quiet.finish(rig, sizes, report).await
+}

@@ -1,0 +1,48 @@
+//! How much of everything a run does.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// Numbers of pods and times of waiting.
+pub(crate) struct Sizes {
+    pub(crate) deliveries: u16,
+    pub(crate) burst: u16,
+    pub(crate) running: u32,
+    pub(crate) pending: u16,
+    pub(crate) init_starts: u16,
+    /// How long the idle controller is watched at least.
+    pub(crate) idle: Duration,
+}
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+impl Sizes {
+    pub(crate) fn from_arguments() -> Result<Self> {
+        let mut sizes = Self {
+            deliveries: 200,
+            burst: 2_000,
+            running: 20_000,
+            pending: 5_000,
+            init_starts: 30,
+            idle: Duration::from_secs(120),
+        };
+        for argument in std::env::args().skip(1) {
+            match argument.as_str() {
+                // Cargo's own word to every benchmark.
+                "--bench" => {}
+                "--full" => sizes.idle = TEN_MINUTES,
+                "--small" => {
+                    sizes.deliveries /= 10;
+                    sizes.burst /= 10;
+                    sizes.running /= 10;
+                    sizes.pending /= 10;
+                    sizes.init_starts /= 3;
+                    sizes.idle = Duration::from_secs(10);
+                }
+                other => bail!("unknown argument {other}; known are --full and --small"),
+            }
+        }
+        Ok(sizes)
+    }
+}

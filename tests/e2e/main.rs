@@ -1,0 +1,72 @@
+//! The main job, end to end: the released manifests, real pods, a real API server and a real Vault.
+//!
+//! Cases know a Kubernetes client and the address of a Vault, nothing else ([`cluster`]): they run on the testbed,
+//! or, with `KV_E2E=attach`, on the cluster of `KUBECONFIG` and the Vault of `VAULT_ADDR` and `VAULT_TOKEN` (root).
+//! Those that break servers, or look into processes, are for the testbed alone.
+//!
+//! Each case has its own namespaces, AppRole, Vault policy and controller, and needs no other case.
+
+mod announcements;
+mod bed;
+mod burst;
+mod canary;
+mod cluster;
+mod controller;
+mod crashes;
+mod identity;
+mod login;
+mod modes;
+mod outages;
+mod scope;
+mod stage;
+mod vault;
+mod workload;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bed::{Beds, Case, On};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Cases mostly wait: twice as many as cores.
+const PARALLEL: usize = 4;
+
+fn main() -> ExitCode {
+    let attached = cluster::is_attached();
+    if !attached {
+        testbed::enter();
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(PARALLEL);
+    let beds = Arc::new(Beds::default());
+    let trials = all().into_iter().map(|(name, on, case)| {
+        let beds = beds.clone();
+        Trial::test(name, move || {
+            let begin = Instant::now();
+            let result = beds.run(on, case);
+            eprintln!("{name}: {:.1} s", begin.elapsed().as_secs_f64());
+            result.map_err(|error| Failed::from(format!("{error:#}")))
+        })
+        .with_ignored_flag(attached && on != On::Any)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    beds.stop();
+    conclusion.exit_code()
+}
+
+/// The longest first, so that they run beside the short ones.
+fn all() -> Vec<(&'static str, On, Case)> {
+    let parts: [&[(&'static str, On, Case)]; 9] = [
+        &outages::ALL,
+        &burst::ALL,
+        &login::ALL,
+        &crashes::ALL,
+        &announcements::ALL,
+        &canary::ALL,
+        &identity::ALL,
+        &scope::ALL,
+        &modes::ALL,
+    ];
+    parts.concat()
+}
