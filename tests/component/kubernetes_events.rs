@@ -113,7 +113,8 @@ async fn series(client: impl Future<Output = Result<kube::Client>>, pod: &PodRef
         Ok(all.pop().and_then(|event| event.series).map(|series| series.count))
     };
     let count = poll_until("a series", LIMIT, counted).await?;
-    ensure!(count == 6, "counted {count}");
+    // The look at what was held back may come before the last announcement, or after it.
+    ensure!((5..=6).contains(&count), "counted {count}");
     stop.cancel();
     Ok(())
 }
