@@ -13,7 +13,11 @@ use crate::causes::with_causes;
 /// What the API server said, in words.
 pub async fn count(client: &kube::Client, namespace: &str, service: &str) -> Result<usize, String> {
     let api: Api<Endpoints> = Api::namespaced(client.clone(), namespace);
-    let endpoints = api.get(service).await.map_err(|error| with_causes(&error))?;
+    let endpoints = api.get(service).await.map_err(|error| match error {
+        // The library would print all fields of the answer.
+        kube::Error::Api(status) => status.message,
+        error => with_causes(&error),
+    })?;
     let subsets = endpoints.subsets.unwrap_or_default();
     let addresses = |addresses: &Option<Vec<_>>| addresses.as_ref().map_or(0, Vec::len);
     Ok(subsets.iter().map(|subset| addresses(&subset.addresses) + addresses(&subset.not_ready_addresses)).sum())
