@@ -92,13 +92,12 @@ async fn run(arguments: &Arguments, programs: Programs) -> Result<ExitCode> {
     let told = tokio::select! {
         biased;
         signal = signals.next() => return Ok(interrupted(&screen, signal)),
-        told = story::tell(&bed, &screen) => told,
+        told = show(arguments, &bed, &screen) => told,
     };
     if let Err(error) = told {
         return Ok(failed(&screen, &mut signals, &error, Some(&bed), &notes).await);
     }
     if !arguments.exit {
-        around::show(&bed, &screen).await?;
         signals.next().await;
         screen.blank();
         screen.milestone("Ending.");
@@ -107,6 +106,11 @@ async fn run(arguments: &Arguments, programs: Programs) -> Result<ExitCode> {
     let _ = timeout(STOP_LIMIT, bed.stop()).await;
     screen.milestone("Ended; nothing is left behind.");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn show(arguments: &Arguments, bed: &Testbed, screen: &Screen) -> Result<()> {
+    story::tell(bed, screen).await?;
+    if arguments.exit { Ok(()) } else { around::show(bed, screen).await }
 }
 
 async fn start(screen: &Screen, programs: Programs) -> Result<Testbed> {
