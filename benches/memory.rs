@@ -44,8 +44,7 @@ impl Quiet {
         controller.wait_until_ready().await?;
         let log = rig.bed.control_plane().audit_log();
         // Its watch stands: from here on it has nothing to do.
-        poll_until("first list in the audit log", LIMIT, || async { Ok((requests(&log, "watch")? > 0).then_some(())) })
-            .await?;
+        poll_until("first list in the audit log", LIMIT, || async { Ok((lists_in(&log)? > 0).then_some(())) }).await?;
         let lists = lists_in(&log)?;
         Ok(Self { controller, since: Instant::now(), lists })
     }

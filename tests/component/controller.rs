@@ -30,13 +30,17 @@ pub(crate) struct Settings {
     pub(crate) policy: ControllerPolicy,
     /// `vault.addr`, where it is not the real Vault's.
     pub(crate) vault: Option<String>,
+    /// Where the API server is, where it is not asked directly.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// `vault.token`, where it is not one of `policy`.
+    pub(crate) token: Option<String>,
     /// `vault.wrappingTTL`.
     pub(crate) wrapping_ttl: &'static str,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { policy: ControllerPolicy::Ours, vault: None, wrapping_ttl: "120s" }
+        Self { policy: ControllerPolicy::Ours, vault: None, kubeconfig: None, token: None, wrapping_ttl: "120s" }
     }
 }
 
@@ -48,7 +52,17 @@ impl Controller {
 
     /// Starts one and waits until it is ready.
     pub(crate) async fn start_with(world: &World, namespaces: &str, settings: Settings) -> Result<Self> {
-        let token = world.token(settings.policy).await?;
+        let mut controller = Self::spawn(world, namespaces, settings).await?;
+        controller.wait_until_ready().await?;
+        Ok(controller)
+    }
+
+    /// Starts one.
+    pub(crate) async fn spawn(world: &World, namespaces: &str, settings: Settings) -> Result<Self> {
+        let token = match settings.token {
+            Some(token) => token,
+            None => world.token(settings.policy).await?,
+        };
         let (name, address) = (world.name("controller"), world.address());
         let directory = world.bed.directory();
         let (config, log) = (directory.join(format!("{name}.yml")), directory.join(format!("{name}.log")));
@@ -67,7 +81,7 @@ impl Controller {
         let file = std::fs::File::create(&log)?;
         let child = Command::new(env!("CARGO_BIN_EXE_kubernetes-vault"))
             .arg(format!("--config={}", config.display()))
-            .env("KUBECONFIG", world.bed.kubeconfig())
+            .env("KUBECONFIG", settings.kubeconfig.unwrap_or_else(|| world.bed.kubeconfig()))
             .env("HOSTNAME", &name)
             .env_remove("HTTP_PROXY")
             .env_remove("HTTPS_PROXY")
@@ -77,9 +91,13 @@ impl Controller {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start the controller")?;
-        let mut controller = Self { child, log, address };
-        controller.wait_until_ready().await?;
-        Ok(controller)
+        Ok(Self { child, log, address })
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub(crate) async fn exit_code(&mut self) -> Result<Option<i32>> {
+        let ended = tokio::time::timeout(LIMIT, self.child.wait()).await.context("the controller goes on")?;
+        Ok(ended?.code())
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {

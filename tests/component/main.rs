@@ -4,13 +4,16 @@
 //! the network's faults come from a small proxy of our own. Cases are independent of each other (roles, namespaces
 //! and addresses of their own); one that disturbs a server runs alone.
 
+mod api_proxy;
 mod controller;
 mod fault_proxy;
 mod kubernetes_events;
+mod kubernetes_faults;
 mod kubernetes_watch;
 mod push_answers;
 mod push_outages;
 mod push_pods;
+mod push_start;
 mod push_unknown;
 mod receivers;
 mod vault_adapter;
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 12] = [
+    let beside: [&[(&str, Case)]; 14] = [
         push_unknown::ALL,
         push_answers::ALL,
         push_pods::ALL,
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
         vault_tokens::ALL,
         kubernetes_watch::ALL,
         kubernetes_events::ALL,
+        kubernetes_faults::ALL,
+        push_start::ALL,
         push_outages::BESIDE,
     ];
     let alone = [vault_outages::ALONE, push_outages::ALONE, kubernetes_watch::ALONE];

@@ -1,14 +1,13 @@
 //! Which pod gets what: names and addresses used twice, statuses that lag, and annotations that name nothing.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use testbed::fake_pods::{self, FakePod};
 
-use crate::controller::{Controller, Pod, namespace};
+use crate::controller::{Controller, Pod, Settings, namespace};
+use crate::fault_proxy::FaultProxy;
 use crate::receivers::{Reaction, Receiver};
 use crate::world::{World, cases};
 
@@ -279,7 +278,9 @@ async fn an_unknown_role_is_told_and_not_stormed(world: &World) -> Result<()> {
 // Bad-input table: role with `../`, `/`, `%2f`, newline, 10 kB, non-ASCII: Event on the pod, no request.
 async fn roles_that_are_no_names_are_told_and_never_asked_for(world: &World) -> Result<()> {
     let namespace = namespace(world, "names").await?;
-    let controller = Controller::start(world, &namespace).await?;
+    let proxy = FaultProxy::start(world).await?;
+    let settings = Settings { vault: Some(proxy.url()), ..Settings::default() };
+    let controller = Controller::start_with(world, &namespace, settings).await?;
     let long = "a".repeat(10_000);
     let mut pods = Vec::new();
     for (index, role) in ["../../sys/seal", "a/b", "a%2fb", "a\nb", &long, "rôle", "", ".."].into_iter().enumerate() {
@@ -289,19 +290,15 @@ async fn roles_that_are_no_names_are_told_and_never_asked_for(world: &World) -> 
         pod.run(world).await?;
         pods.push((pod, receiver));
     }
-    controller
-        .explain(async {
-            for (pod, receiver) in &pods {
-                let note = pod.event(world, "SecretIdNotDelivered").await?;
-                ensure!(note.contains("is no AppRole name"), "{note}");
-                ensure!(receiver.pushes().is_empty());
-            }
-            let asked = controller.metrics().await?;
-            let asked = asked.lines().filter(|line| line.contains("secret_id_requests") && !line.starts_with('#'));
-            ensure!(asked.clone().all(|line| line.ends_with(" 0")), "{:?}", asked.collect::<Vec<_>>());
-            Ok(())
-        })
-        .await?;
-    tokio::time::timeout(Duration::from_secs(5), world.vault()?.read("sys/seal-status")).await??;
-    Ok(())
+    let checks = async {
+        for (pod, receiver) in &pods {
+            let note = pod.event(world, "SecretIdNotDelivered").await?;
+            ensure!(note.contains("is no AppRole name"), "{note}");
+            ensure!(receiver.pushes().is_empty());
+        }
+        let asked: Vec<String> = proxy.seen("").into_iter().map(|seen| seen.path).collect();
+        ensure!(!asked.is_empty() && asked.iter().all(|path| path.starts_with("/v1/auth/token/")), "{asked:?}");
+        Ok(())
+    };
+    controller.explain(checks).await
 }

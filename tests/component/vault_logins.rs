@@ -1,6 +1,7 @@
 //! The other ways to a token: Kubernetes auth, checked by a real API server, and a file that somebody keeps fresh.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +22,7 @@ cases! { ALL:
     a_service_account_logs_in_and_its_token_is_revoked_at_the_end,
     a_service_account_that_the_role_does_not_allow_is_refused,
     a_token_file_that_changes_is_taken_over,
+    a_token_file_is_looked_at_while_its_former_token_still_works,
     a_token_file_with_a_line_break_at_its_end_is_fine,
 }
 
@@ -118,6 +120,50 @@ async fn a_token_file_that_changes_is_taken_over(world: &World) -> Result<()> {
     world.vault()?.write("auth/token/revoke", &json!({"token": first})).await?;
     let served = || async { Ok(adapter.wrap(&role).await?.is_ok().then_some(())) };
     testbed::poll_until("a secret_id by the second token", Duration::from_secs(20), served).await?;
+    adapter.stop().await
+}
+
+/// On a runtime whose time can be moved: the file is looked at twice a minute.
+async fn a_token_file_is_looked_at_while_its_former_token_still_works(world: &World) -> Result<()> {
+    let (first, second) = (world.token(ControllerPolicy::Ours).await?, world.token(ControllerPolicy::Ours).await?);
+    let path = token_file(world, &first)?;
+    let mut options = options(world, "unused")?;
+    options.login = Login::File(path.clone());
+    let role = world.approle("looked-at").await?;
+    std::thread::scope(|scope| {
+        let own_time = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(rotated(options, &path, &second, &role))
+        });
+        own_time.join().map_err(|_| anyhow::anyhow!("the case panicked"))?
+    })
+}
+
+async fn rotated(options: Options, path: &Path, second: &str, role: &str) -> Result<()> {
+    let adapter = Adapter::ready(options).await?;
+    let grants = |wanted| {
+        let meter = adapter.meter.clone();
+        let look = move || {
+            let granted = meter.grants.load(Ordering::Relaxed) == wanted;
+            async move { Ok(granted.then_some(())) }
+        };
+        testbed::poll_until("another token", Duration::from_secs(20), look)
+    };
+    grants(1).await?;
+    let half_a_minute_passes = || async {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+    };
+    // What no Vault knows, and what is no token: the one before it stays in use.
+    for nonsense in ["hvs.half-of-a-tok", "", "two\nlines"] {
+        std::fs::write(path, nonsense)?;
+        half_a_minute_passes().await;
+        adapter.wrap(role).await??;
+    }
+    std::fs::write(path, second)?;
+    half_a_minute_passes().await;
+    grants(2).await?;
     adapter.stop().await
 }
 

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use futures::FutureExt as _;
+use serde_json::json;
 
 use super::bed::{Case, On};
 use super::cluster::Cluster;
 use super::stage::{Plan, Stage};
+use super::workload::INIT;
 
-pub(crate) const ALL: [(&str, On, Case); 2] = [
+pub(crate) const ALL: [(&str, On, Case); 3] = [
     ("an_unknown_role_is_an_event_and_no_storm", On::Any, |cluster| role(cluster).boxed_local()),
+    ("a_role_that_is_made_later_is_served_then", On::Any, |cluster| later(cluster).boxed_local()),
     ("a_wrong_annotation_is_an_event_and_no_push", On::Any, |cluster| annotations(cluster).boxed_local()),
 ];
 
@@ -33,7 +36,7 @@ async fn role(cluster: Arc<Cluster>) -> Result<()> {
     let note = unknown.event("AppRoleRefused").await?;
     ensure!(note.contains("Vault issues no secret_id"), "{note}");
     for (name, _) in malformed {
-        let note = cluster.event(stage.name, name, "SecretIdNotDelivered").await?;
+        let note = cluster.event(stage.name, name, "SecretIdNotDelivered", "").await?;
         ensure!(note.len() < 1_024, "{name}: a note of {} bytes", note.len());
     }
     // Another pod is served meanwhile, and its role is the only one that metrics name.
@@ -48,6 +51,23 @@ async fn role(cluster: Arc<Cluster>) -> Result<()> {
         line.strip_prefix("kubernetesvault_vault_secret_id_requests_total{approle=\"unknown\"} ")?.parse::<f64>().ok()
     });
     ensure!(asked.is_some_and(|asked| (1.0..10.0).contains(&asked)), "{asked:?} requests for an unknown role");
+    Ok(())
+}
+
+/// Nothing but the role has to be put right; the init container was killed meanwhile, and is another one.
+async fn later(cluster: Arc<Cluster>) -> Result<()> {
+    let stage = Stage::up(&cluster, Plan::new("later")).await?;
+    let role = "auth/approle/role/later";
+    let definition = cluster.vault.read(role).await?["data"].clone();
+    cluster.vault.delete(role).await?;
+    let pod = stage.pod("web").create().await?;
+    pod.event("AppRoleRefused").await?;
+    cluster.kill(stage.name, "web", INIT).await?;
+    pod.restarted(1).await?;
+    cluster.vault.write(role, &definition).await?;
+    cluster.vault.write(&format!("{role}/role-id"), &json!({"role_id": stage.role_id})).await?;
+    pod.served().await?;
+    ensure!(stage.logins().await?.len() == 1, "one login for one pod");
     Ok(())
 }
 

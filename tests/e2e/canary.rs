@@ -92,11 +92,7 @@ async fn act(stage: &Stage) -> Result<Vec<String>> {
         let content: Value = serde_json::from_str(&cluster.shell_file(stage.name, pod, file).await?)?;
         left.push(content[key].as_str().context("a file without its secret")?.to_owned());
     }
-    cluster
-        .pod_when(stage.name, &wrong.name, "refused push", |pod| {
-            pod["status"]["initContainerStatuses"][0]["restartCount"].as_u64() >= Some(1)
-        })
-        .await?;
+    wrong.restarted(1).await?;
     unknown.event("AppRoleRefused").await?;
     lost.event("SecretIdRetrying").await?;
     Ok(left)

@@ -134,11 +134,20 @@ impl Cluster {
         }
     }
 
-    /// Deletes a pod and waits until it is gone.
+    /// Deletes a pod at once, and waits until it is gone.
     pub(crate) async fn delete_pod(&self, namespace: &str, name: &str) -> Result<()> {
+        self.delete(namespace, name, &DeleteParams::default().grace_period(0)).await
+    }
+
+    /// Asks a pod to end, and waits until it is gone.
+    pub(crate) async fn delete_pod_in_order(&self, namespace: &str, name: &str) -> Result<()> {
+        self.delete(namespace, name, &DeleteParams::default()).await
+    }
+
+    async fn delete(&self, namespace: &str, name: &str, parameters: &DeleteParams) -> Result<()> {
         let pods = self.pods(namespace);
         let uid = pods.get(name).await?.metadata.uid;
-        pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+        pods.delete(name, parameters).await?;
         eventually(&format!("end of {namespace}/{name}"), LIMIT, || async {
             let left = pods.get_opt(name).await?;
             Ok(left.is_none_or(|pod| pod.metadata.uid != uid).then_some(()))
@@ -153,6 +162,11 @@ impl Cluster {
         }
         let parameters = LogParams { container: Some(container.to_owned()), ..LogParams::default() };
         Ok(self.pods(namespace).logs(pod, &parameters).await?)
+    }
+
+    /// How often a container was started, also after its pod is gone. For cases on the testbed.
+    pub(crate) fn starts(&self, namespace: &str, pod: &str, container: &str) -> Result<usize> {
+        Ok(self.bed()?.node_of(namespace, pod)?.log_files(namespace, pod, container)?.len())
     }
 
     /// Kills a container's process; where nobody can do that, its pod.
@@ -189,13 +203,13 @@ impl Cluster {
         Ok(all.items.into_iter().filter(ours).collect())
     }
 
-    /// The note of the pod's Event with this reason.
-    pub(crate) async fn event(&self, namespace: &str, pod: &str, reason: &str) -> Result<String> {
-        let what = format!("Event {reason}");
+    /// The note of the pod's Event with this reason, and these words in it.
+    pub(crate) async fn event(&self, namespace: &str, pod: &str, reason: &str, words: &str) -> Result<String> {
+        let what = format!("Event {reason} {words}");
         let found = eventually(&what, LIMIT, || async {
             let events = self.events(namespace, pod).await?;
-            let event = events.into_iter().find(|event| event.reason.as_deref() == Some(reason));
-            Ok(event.map(|event| event.note.unwrap_or_default()))
+            let of_reason = events.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
+            Ok(of_reason.filter_map(|event| event.note).find(|note| note.contains(words)))
         });
         match found.await {
             Ok(note) => Ok(note),
@@ -228,7 +242,7 @@ impl Cluster {
 /// The last lines of a log.
 pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(25)..].join("\n")
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 /// Waits until `check` gives something. Errors count as "not yet": servers may be down for a while.

@@ -6,13 +6,16 @@ use anyhow::{Result, ensure};
 use futures::FutureExt as _;
 
 use super::bed::{Case, On};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, LIMIT, eventually};
 use super::stage::{Plan, Stage};
 use super::workload::field;
 
-pub(crate) const ALL: [(&str, On, Case); 2] = [
+pub(crate) const ALL: [(&str, On, Case); 3] = [
     ("two_pods_of_one_name_in_two_namespaces_get_one_token_each", On::Any, |cluster| twins(cluster).boxed_local()),
     ("a_pod_that_is_created_again_under_its_name_is_served_again", On::Any, |cluster| again(cluster).boxed_local()),
+    ("a_pod_whose_sandbox_was_made_anew_is_served_at_its_new_address", On::Testbed, |cluster| {
+        sandbox(cluster).boxed_local()
+    }),
 ];
 
 /// Bad input: "two pods of the same name in two namespaces".
@@ -44,6 +47,22 @@ async fn again(cluster: Arc<Cluster>) -> Result<()> {
     let mut logins = stage.logins().await?;
     logins.sort();
     ensure!(accessors == logins, "tokens {accessors:?}, logins {logins:?}");
+    ensure!(stage.secret_ids().await?.is_empty(), "secret_ids are left");
+    Ok(())
+}
+
+/// As after a restart of a node: the pod is the same, its containers and its address are not.
+async fn sandbox(cluster: Arc<Cluster>) -> Result<()> {
+    let stage = Stage::up(&cluster, Plan::new("sandbox")).await?;
+    let pod = stage.pod("web").create().await?;
+    let first = pod.served().await?;
+    cluster.bed()?.node_of(stage.name, "web")?.restart_sandbox(stage.name, "web", None).await?;
+    eventually("second login", LIMIT, || async { Ok((stage.logins().await?.len() == 2).then_some(())) }).await?;
+    let second = eventually("second token", LIMIT, || async {
+        let log = pod.served().await?;
+        Ok((field(&log, "accessor")? != field(&first, "accessor")?).then_some(log))
+    });
+    stage.blame(second.await).await?;
     ensure!(stage.secret_ids().await?.is_empty(), "secret_ids are left");
     Ok(())
 }

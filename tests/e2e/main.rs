@@ -24,6 +24,7 @@ mod workload;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bed::{Beds, Case, On};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -42,7 +43,9 @@ fn main() -> ExitCode {
     let trials = all().into_iter().map(|(name, on, case)| {
         let beds = beds.clone();
         Trial::test(name, move || {
+            let begin = Instant::now();
             let result = beds.run(on, case);
+            eprintln!("{name}: {:.1} s", begin.elapsed().as_secs_f64());
             result.map_err(|error| Failed::from(format!("{error:#}")))
         })
         .with_ignored_flag(attached && on != On::Any)

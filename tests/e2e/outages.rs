@@ -17,8 +17,11 @@ const SEALED: Duration = Duration::from_secs(20);
 /// What a controller may log about an API server that was away for some seconds.
 const LOG_LINES: usize = 100;
 
-pub(crate) const ALL: [(&str, On, Case); 3] = [
+pub(crate) const ALL: [(&str, On, Case); 4] = [
     ("pods_wait_while_vault_is_sealed_and_are_served_then", On::Breakable, |cluster| sealed(cluster).boxed_local()),
+    ("pods_wait_while_vault_does_not_answer_and_are_served_then", On::Breakable, |cluster| {
+        paused(cluster).boxed_local()
+    }),
     ("service_goes_on_after_the_api_server_was_killed", On::Breakable, |cluster| api_server(cluster).boxed_local()),
     ("a_ca_bundle_reaches_the_pod_and_verifies_vault", On::Breakable, |cluster| ca_bundle(cluster).boxed_local()),
 ];
@@ -30,21 +33,44 @@ async fn sealed(cluster: Arc<Cluster>) -> Result<()> {
     let vault = cluster.bed()?.vault()?;
     vault.seal().await?;
     let since = Instant::now();
-    let pods = try_join_all(["one", "two", "three"].map(|name| stage.pod(name).create())).await?;
-    for pod in &pods {
-        let note = pod.event("VaultUnavailable").await?;
-        ensure!(note.contains("sealed"), "{note}");
-    }
-    // A sealed Vault must not block a rollout.
-    stage.controller.ready(&cluster).await?;
-    tokio::time::sleep(SEALED.saturating_sub(since.elapsed())).await;
+    let waiting = async {
+        let pods = try_join_all(["one", "two", "three"].map(|name| stage.pod(name).create())).await?;
+        for pod in &pods {
+            pod.event_saying("VaultUnavailable", "sealed").await?;
+        }
+        // A sealed Vault must not block a rollout.
+        stage.controller.ready(&cluster).await?;
+        tokio::time::sleep(SEALED.saturating_sub(since.elapsed())).await;
+        anyhow::Ok(pods)
+    };
+    let pods = waiting.await;
     vault.unseal().await?;
-    for pod in &pods {
+    for pod in &pods? {
         pod.served().await?;
         pod.took_one_push().await?;
     }
     ensure!(stage.logins().await?.len() == 4, "one login for each pod");
     ensure!(stage.secret_ids().await?.len() == 4, "one secret_id for each pod");
+    Ok(())
+}
+
+/// Bad input: "Vault slow (accepts and never answers)".
+async fn paused(cluster: Arc<Cluster>) -> Result<()> {
+    let stage = Stage::up(&cluster, Plan::new("paused")).await?;
+    stage.pod("before").create().await?.served().await?;
+    let vault = cluster.bed()?.vault()?;
+    vault.pause().await?;
+    let waiting = async {
+        let pod = stage.pod("after").create().await?;
+        pod.event("VaultUnavailable").await?;
+        anyhow::Ok(pod)
+    };
+    let pod = waiting.await;
+    vault.resume().await?;
+    let pod = pod?;
+    pod.served().await?;
+    pod.took_one_push().await?;
+    ensure!(stage.logins().await?.len() == 2, "one login for each pod");
     Ok(())
 }
 

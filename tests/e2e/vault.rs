@@ -59,6 +59,10 @@ impl Vault {
         self.call(Method::GET, path, None).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+        self.call(Method::DELETE, path, None).await.map(drop)
+    }
+
     /// The keys below a path; none where there is nothing.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<String>> {
         let url = format!("{}/v1/{path}?list=true", self.address);

@@ -102,7 +102,21 @@ impl<'a> Workload<'a> {
 
     /// The note of an Event about it.
     pub(crate) async fn event(&self, reason: &str) -> Result<String> {
-        self.stage.blame(self.stage.cluster.event(&self.namespace, &self.name, reason).await).await
+        self.event_saying(reason, "").await
+    }
+
+    /// The note of an Event that has these words in it.
+    pub(crate) async fn event_saying(&self, reason: &str, words: &str) -> Result<String> {
+        let found = self.stage.cluster.event(&self.namespace, &self.name, reason, words).await;
+        self.stage.blame(found).await
+    }
+
+    /// Its init container's restarts.
+    pub(crate) async fn restarted(&self, times: u64) -> Result<()> {
+        let found = self.stage.cluster.pod_when(&self.namespace, &self.name, "restart", |pod| {
+            pod["status"]["initContainerStatuses"][0]["restartCount"].as_u64() >= Some(times)
+        });
+        self.stage.blame(found.await).await.map(drop)
     }
 
     /// That its init container started once, and took one push.

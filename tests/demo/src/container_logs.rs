@@ -13,7 +13,7 @@ use testbed::Testbed;
 /// Name for people, and the file.
 pub(crate) type Log = (String, PathBuf);
 
-/// The newest log of each container that has been started, in all namespaces.
+/// The newest log with content of each container, in all namespaces.
 pub(crate) async fn all(bed: &Testbed) -> Result<Vec<Log>> {
     let pods: Api<Pod> = Api::all(bed.client());
     let mut found = Vec::new();
@@ -25,7 +25,9 @@ pub(crate) async fn all(bed: &Testbed) -> Result<Vec<Log>> {
             // A container that has not been started has no log.
             let files = node.log_files(&namespace, &name, &container.name).unwrap_or_default();
             let label = format!("{name}.{}", container.name);
-            found.extend(files.last().map(|file| (label, file.clone())));
+            // One that was just started again has said nothing yet; why it ended is in the one before.
+            let says_something = |file: &&PathBuf| fs::metadata(file).is_ok_and(|data| data.len() > 0);
+            found.extend(files.iter().rfind(says_something).map(|file| (label, file.clone())));
         }
     }
     Ok(found)

@@ -15,6 +15,10 @@ use crate::screen::Screen;
 
 /// So many lines of each log are shown.
 const LINES: usize = 25;
+/// Vault prints its settings before this line.
+const VAULT_STARTED: &str = "Log data will stream in below";
+/// In lines that never say why: how Vault starts, and what the demonstration says about its pods itself.
+const NO_CAUSE: [&str; 3] = [" [INFO]  ", "no `api_addr` value", "runAsUser is ignored"];
 /// Pods are asked for at the API server, which may be what has failed.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -40,7 +44,7 @@ pub(crate) async fn show(screen: &Screen, error: &anyhow::Error, bed: Option<&Te
     screen.error(&format!("Failed: {error:#}"));
     let mut logs = Vec::new();
     if let Some(bed) = bed {
-        show_events(screen, bed).await;
+        show_pods(screen, bed).await;
         match timeout(ASK_LIMIT, container_logs::all(bed)).await {
             Ok(Ok(found)) => logs = found,
             Ok(Err(error)) => screen.text(&format!("The pods are not known: {error:#}")),
@@ -59,11 +63,17 @@ pub(crate) async fn show(screen: &Screen, error: &anyhow::Error, bed: Option<&Te
     }
     screen.blank();
     screen.text(
-        "Nothing is left behind. Where this is not your machine's doing, please report it with all of the above.",
+        "Everything has ended; nothing is left behind. If this is a bug of ours, please report it with all of the above.",
     );
 }
 
-async fn show_events(screen: &Screen, bed: &Testbed) {
+async fn show_pods(screen: &Screen, bed: &Testbed) {
+    // What the API server does not tell any more cannot be shown.
+    if let Ok(Ok(pods)) = timeout(ASK_LIMIT, bed.kubectl(&["get", "pods", "-A"])).await {
+        screen.blank();
+        screen.title("Pods:");
+        screen.raw(&pods);
+    }
     let Ok(Ok(events)) = timeout(ASK_LIMIT, sample::warnings(bed)).await else { return };
     if !events.is_empty() {
         screen.blank();
@@ -77,6 +87,7 @@ fn tail(path: &Path) -> String {
     // A log that cannot be read says nothing.
     let _ = File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    let text = text.split_once(VAULT_STARTED).map_or(&*text, |(_, log)| log);
+    let lines: Vec<&str> = text.lines().filter(|line| !NO_CAUSE.iter().any(|part| line.contains(part))).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n").trim().to_owned()
 }

@@ -14,6 +14,9 @@ use crate::screen::millis;
 /// Long enough for two busy cores.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Once may be an accident.
+const CRASHES: i32 = 2;
+
 type Pods = Pin<Box<dyn Stream<Item = watcher::Result<Pod>> + Send>>;
 
 /// Follows the pods of one namespace.
@@ -66,8 +69,13 @@ impl Seen {
             }
             if let Some(end) = state.terminated {
                 if end.exit_code != 0 {
-                    let message = end.message.unwrap_or_default();
-                    bail!("the init container of pod {} ended with {}: {message}", self.name(), end.exit_code);
+                    let message = end.message.unwrap_or_else(|| "it left no message".to_owned());
+                    let name = self.name();
+                    bail!(
+                        "the init container of pod {name} ended with exit code {}: {}",
+                        end.exit_code,
+                        message.trim()
+                    );
                 }
                 self.served.get_or_insert_with(Instant::now);
             }
@@ -136,6 +144,13 @@ fn phases(seen: &[Seen]) -> String {
     }
 }
 
+/// The exit code of a pod's container that does not stay alive.
+pub(crate) fn crashes(pod: &Pod) -> Option<i32> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let crashing = statuses.iter().find(|status| status.restart_count >= CRASHES)?;
+    Some(crashing.last_state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
 /// Whether all containers of a pod are ready.
 pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
@@ -169,6 +184,6 @@ mod tests {
     fn an_init_container_that_fails_is_an_error_with_its_message() {
         let end = json!({"terminated": {"exitCode": 4, "message": "no role_id"}});
         let error = Seen::new(Pod::default()).update(pod(&end)).unwrap_err().to_string();
-        assert_eq!(error, "the init container of pod p ended with 4: no role_id");
+        assert_eq!(error, "the init container of pod p ended with exit code 4: no role_id");
     }
 }

@@ -38,8 +38,7 @@ pub(crate) async fn start(bed: &Testbed, shell: &Shell, screen: &Screen, pods: &
     screen.note("The application's log (all that it got is what the init container left):");
     let log = log(bed, &name).await?;
     screen.output(log.lines().filter(|line| *line != SHOWN_ALL).collect::<Vec<_>>().join("\n").as_str());
-    screen
-        .done(&format!("the secret was read with a token that came {} after the init container ran", seen.served_in()));
+    screen.done(&format!("token {} after the init container ran; secret read", seen.served_in()));
     Ok(seen)
 }
 

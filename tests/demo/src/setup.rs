@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt as _};
 use testbed::{Testbed, poll_until};
 
 use crate::files;
-use crate::follow::is_ready;
+use crate::follow::{crashes, is_ready};
 use crate::screen::{Screen, table};
 use crate::shell::{Shell, logical_lines};
 
@@ -71,10 +71,13 @@ pub(crate) async fn controller(bed: &Testbed, shell: &Shell, screen: &Screen, co
     let pods: Api<Pod> = Api::namespaced(bed.client(), NAMESPACE);
     let pod = poll_until("controller that is ready", READY_LIMIT, || async {
         let found = pods.list(&ListParams::default().labels(LABEL)).await?;
+        if let Some(code) = found.iter().find_map(crashes) {
+            bail!("it ends with exit code {code} again and again");
+        }
         Ok(found.items.into_iter().find(is_ready))
     })
     .await
-    .context("the controller did not start: its log says why")?;
+    .context("the controller does not start")?;
     let name = pod.name_any();
     screen.milestone(&format!("pod {name} runs and is ready"));
     show_endpoints(bed, screen, &pod).await?;

@@ -77,7 +77,8 @@ pub(crate) fn logical_lines(text: &str) -> Vec<String> {
     for line in text.lines() {
         match line.strip_suffix('\\') {
             Some(start) => {
-                open.push_str(&format!("{} ", if open.is_empty() { start.trim_end() } else { start.trim() }))
+                open.push_str(if open.is_empty() { start.trim_end() } else { start.trim() });
+                open.push(' ');
             }
             None if open.is_empty() => lines.push(line.to_owned()),
             None => lines.push(std::mem::take(&mut open) + line.trim_start()),
