@@ -115,20 +115,11 @@ async fn show(arguments: &Arguments, bed: &Testbed, screen: &Screen) -> Result<(
 
 async fn start(screen: &Screen, programs: Programs) -> Result<Testbed> {
     screen.step("Start the servers: Kubernetes, one node, Vault");
-    fix_bridge_address().await;
     let builder: Builder = programs.into_images(Testbed::builder());
     let bed = builder.start().await.context("the servers did not start")?;
     setup::show_servers(&bed, screen).await?;
     screen.done("ready");
     Ok(bed)
-}
-
-/// A bridge takes the lowest hardware address of its ports, so that any new pod may change it, and the others then talk
-/// to the old one until they ask anew, for half a minute. One that was set stays.
-async fn fix_bridge_address() {
-    let arguments = ["link", "set", "dev", "br0", "address", "02:76:00:00:00:01"];
-    // Where it fails, the testbed has another bridge, and other habits.
-    let _ = Command::new("ip").args(arguments).output().await;
 }
 
 fn interrupted(screen: &Screen, signal: u8) -> ExitCode {
