@@ -30,7 +30,7 @@ demo: ready static ## shows the main job on a real control plane and a real Vaul
 
 .PHONY: test
 test: ready check static ## everything that CI runs
-	@cargo test --workspace
+	@cargo test --workspace --no-fail-fast
 
 .PHONY: check
 check: ready ## format, lints, documentation, one TLS provider

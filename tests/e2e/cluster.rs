@@ -14,7 +14,6 @@ use kube::api::{
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use testbed::{Image, Signal, Testbed, VaultOptions};
-use tokio::process::Command;
 
 use super::vault::Vault;
 use super::workload::APP;

@@ -26,7 +26,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use testbed::{Builder, Testbed};
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::programs::Programs;
