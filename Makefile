@@ -30,7 +30,7 @@ demo: ready static ## shows the main job on a real control plane and a real Vaul
 
 .PHONY: test
 test: ready check static ## everything that CI runs
-	@cargo test --workspace
+	@cargo test --workspace --no-fail-fast
 
 .PHONY: check
 check: ready ## format, lints, documentation, one TLS provider
@@ -42,6 +42,8 @@ check: ready ## format, lints, documentation, one TLS provider
 .PHONY: bench
 bench: ready static ## speed and memory on the testbed, as a table and target/bench.json
 	@cargo build --release --quiet -p kubernetes-vault
+	@# Thousands of simulated init containers listen in one process.
+	@ulimit -n "$$(ulimit -Hn)"
 	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault cargo bench --quiet --bench testbed -- $(ARGS)
 
 .PHONY: deny

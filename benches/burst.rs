@@ -9,6 +9,7 @@ use reqwest::Client as Http;
 use testbed::fake_pods::{self, FakePod, simulated_ip};
 
 use crate::controller::Controller;
+use crate::cpu::Cpu;
 use crate::receivers::Receivers;
 use crate::report::{Report, Target};
 use crate::rig::Rig;
@@ -39,10 +40,13 @@ pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
     // What others do meanwhile hits one rate as it hits the other: before and after.
     let before = bare_rate(rig, count).await?;
     report.say("burst: all wait, the controller starts");
+    let cores = Cpu::now()?;
     let controller = Controller::start(rig, "bench-burst", SECTION).await?;
     let arrived = receivers.collect(count, LIMIT).await?;
     let cpu = controller.cpu_ms()?;
+    let cores = Cpu::now()?.cores_since(&cores, controller.started.elapsed().as_secs_f64() * 1_000.0);
     let started = controller.started;
+    let unreached = controller.metric("kubernetesvault_incidents_total", "unreached").await?;
     let first = *arrived.values().min().context("no push")?;
     let last = *arrived.values().max().context("no push")?;
     let rate = (count - 1) as f64 / (last - first).as_secs_f64();
@@ -58,7 +62,8 @@ pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
     report.note(format!(
         "burst: {count} pods; {rate:.0} pushes/s between the first and the last, {bare:.0} secret_ids/s by a bare client \
          ({before:.0} before, {after:.0} after); {:.2} s from the controller's exec to the last push; CPU per delivery \
-         from exec to last push, with Events and statuses after it {:.2} ms",
+         from exec to last push, with Events and statuses after it {:.2} ms; \
+         {unreached} dials failed; cores in use: {cores}",
         (last - started).as_secs_f64(),
         cpu_later / count as f64
     ));

@@ -11,14 +11,13 @@ use serde_json::json;
 use testbed::poll_until;
 use tokio::process::{Child, Command};
 
+use crate::cpu;
 use crate::rig::Rig;
 
 /// Ports of metrics and health, two for each controller.
 static PORT: AtomicU16 = AtomicU16::new(9_100);
 /// A start takes a fraction of a second; both cores may be busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Linux has counted CPU time in hundredths of a second since always.
-const TICK_MS: f64 = 10.0;
 
 pub(crate) struct Controller {
     child: Child,
@@ -80,11 +79,7 @@ impl Controller {
 
     /// CPU time so far, user and system.
     pub(crate) fn cpu_ms(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        let (_, fields) = stat.rsplit_once(')').context("not a stat line")?;
-        // After the command: state is the first, utime and stime are the 12th and 13th.
-        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-        Ok(ticks.sum::<f64>() * TICK_MS)
+        Ok(cpu::process(self.pid)?.1)
     }
 
     /// Resident memory.

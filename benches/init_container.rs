@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use wire::limits;
 
-use crate::controller::rss_kib;
+use crate::controller::{Controller, rss_kib};
 use crate::report::{Report, Target, quantile};
 use crate::rig::Rig;
 use crate::sizes::Sizes;
@@ -45,7 +45,12 @@ pub(crate) async fn at_rest(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
 }
 
 /// From exec to exit with the token written, the status patched at once.
-pub(crate) async fn start_to_token(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
+pub(crate) async fn start_to_token(
+    rig: &Rig,
+    controller: &Controller,
+    sizes: &Sizes,
+    report: &mut Report,
+) -> Result<()> {
     report.say("init container, start to token");
     let role_id = rig.role_id(SECTION).await?;
     let mut took = Vec::new();
@@ -54,7 +59,8 @@ pub(crate) async fn start_to_token(rig: &Rig, sizes: &Sizes, report: &mut Report
     }
     let p90 = quantile(&mut took, 0.9)?;
     report.row("start_to_token_p50_ms", quantile(&mut took, 0.5)?, "ms", Target::AtMost(40.0), "-");
-    report.note(format!("start to token: {} starts, p90 {p90:.1} ms", took.len()));
+    let unreached = controller.metric("kubernetesvault_incidents_total", "unreached").await?;
+    report.note(format!("start to token: {} starts, p90 {p90:.1} ms; {unreached} dials failed", took.len()));
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! `make bench`: speed and memory of the release binaries against a real API server and a real Vault.
 //!
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
-//! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed.
+//! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
+//! `--burst` measures the burst alone.
 
 mod burst;
 mod controller;
+mod cpu;
 mod delivery;
 mod etcd;
 mod init_container;
@@ -38,11 +40,14 @@ async fn run() -> Result<()> {
 }
 
 async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    if sizes.burst_alone {
+        return burst::measure(rig, sizes, report).await;
+    }
     let mut quiet = memory::Quiet::start(rig).await?;
     init_container::at_rest(rig, sizes, report).await?;
     let controller = memory::idle(rig, report).await?;
-    init_container::start_to_token(rig, sizes, report).await?;
-    delivery::measure(rig, sizes, report).await?;
+    init_container::start_to_token(rig, &controller, sizes, report).await?;
+    delivery::measure(rig, &controller, sizes, report).await?;
     controller.stop().await?;
     burst::measure(rig, sizes, report).await?;
     memory::crowd(rig, sizes, report).await?;

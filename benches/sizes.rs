@@ -13,6 +13,8 @@ pub(crate) struct Sizes {
     pub(crate) init_starts: u16,
     /// How long the idle controller is watched at least.
     pub(crate) idle: Duration,
+    /// No other section: for profiling.
+    pub(crate) burst_alone: bool,
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -26,12 +28,14 @@ impl Sizes {
             pending: 5_000,
             init_starts: 30,
             idle: Duration::from_secs(120),
+            burst_alone: false,
         };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
                 // Cargo's own word to every benchmark.
                 "--bench" => {}
                 "--full" => sizes.idle = TEN_MINUTES,
+                "--burst" => sizes.burst_alone = true,
                 "--small" => {
                     sizes.deliveries /= 10;
                     sizes.burst /= 10;
@@ -40,7 +44,7 @@ impl Sizes {
                     sizes.init_starts /= 3;
                     sizes.idle = Duration::from_secs(10);
                 }
-                other => bail!("unknown argument {other}; known are --full and --small"),
+                other => bail!("unknown argument {other}; known are --full, --small and --burst"),
             }
         }
         Ok(sizes)

@@ -34,6 +34,9 @@ const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
 /// The longest wait between two such looks.
 const SETTLED_BUT_RUNNING_MOST: Duration = Duration::from_secs(600);
 
+/// A login takes some milliseconds. A pod that waits longer for ours is told why.
+const LOGIN_GRACE: Duration = Duration::from_secs(2);
+
 /// Two live pods show one address for as long as the kubelet takes to report an end.
 const ADDRESS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,7 @@ pub struct Service {
     load_told: Instant,
     /// The checks of our Vault token have passed: work may be claimed.
     usable: bool,
+    begun: Instant,
 }
 
 /// What a worker has to say.
@@ -88,6 +92,7 @@ impl Service {
             list: 0,
             load_told: now,
             usable: false,
+            begun: now,
         }
     }
 
@@ -293,9 +298,13 @@ impl Service {
         let Some(row) = self.rows.by_uid.get(&uid) else { return };
         let pod = row.pod.clone();
         if !self.usable {
-            let told = Announcement::VaultUnavailable(self.ctx.ports.issuer.unusable_because());
-            self.ctx.ports.announcer.announce(&pod.reference, told);
-            self.held_back.insert(uid);
+            self.held_back.insert(uid.clone());
+            if now < self.begun + LOGIN_GRACE {
+                self.queue.put(uid, self.begun + LOGIN_GRACE);
+            } else {
+                let told = Announcement::VaultUnavailable(self.ctx.ports.issuer.unusable_because());
+                self.ctx.ports.announcer.announce(&pod.reference, told);
+            }
             return;
         }
         let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return };

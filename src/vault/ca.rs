@@ -118,8 +118,9 @@ async fn fetch(client: &Client, mount: &str, allowed: &[Fingerprint]) -> Result<
         false => Stopped::Trouble(trouble),
     })?;
     let pem = std::str::from_utf8(&answer.body).map_err(|_| refused("the answer is not a text".to_owned()))?;
-    // A mount without a CA answers 204.
-    let found = certificates(CA_BACKENDS, pem).map_err(|_| refused("it has no CA certificate yet".to_owned()))?;
+    // A mount without a CA answers 204, and so does one whose default issuer was imported without its key.
+    let found = certificates(CA_BACKENDS, pem)
+        .map_err(|_| refused("it has no CA certificate, or only one without its key".to_owned()))?;
     for certificate in &found {
         let is = Fingerprint::of(certificate).ok_or_else(|| Fatal::Client("no SHA-256".to_owned()))?;
         if allowed.is_empty() {

@@ -149,6 +149,7 @@ fn same_fields(received: &Received, section: Section) -> Result<Value> {
 }
 
 /// A Go init container ends after its 200, well or badly; a new instance gets a push of its own, the old one none.
+/// (One that still runs after 30 s is served again: that is tested with paused time, beside `deliver`.)
 async fn once_per_instance(world: &World) -> Result<()> {
     let namespace = world.namespace().await?;
     let controller = Controller::at_work(world, &Settings::good(world, &namespace)).await?;

@@ -94,6 +94,14 @@ impl Controller {
         Ok(Self { child, log, address })
     }
 
+    /// Tells it to stop, as Kubernetes does.
+    pub(crate) async fn terminate(&self) -> Result<()> {
+        let id = self.child.id().context("the controller has ended")?;
+        let killed = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await?;
+        ensure!(killed.success(), "it cannot be signalled");
+        Ok(())
+    }
+
     /// Its exit code, once it has ended by itself.
     pub(crate) async fn exit_code(&mut self) -> Result<Option<i32>> {
         let ended = tokio::time::timeout(LIMIT, self.child.wait()).await.context("the controller goes on")?;

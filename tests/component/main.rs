@@ -11,6 +11,7 @@ mod kubernetes_events;
 mod kubernetes_faults;
 mod kubernetes_watch;
 mod push_answers;
+mod push_life;
 mod push_outages;
 mod push_pods;
 mod push_start;
@@ -41,10 +42,11 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 14] = [
+    let beside: [&[(&str, Case)]; 15] = [
         push_unknown::ALL,
         push_answers::ALL,
         push_pods::ALL,
+        push_life::ALL,
         vault_faults::ALL,
         vault_logins::ALL,
         vault_neutralise::ALL,

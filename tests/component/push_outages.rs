@@ -5,6 +5,7 @@ use testbed::ControllerPolicy;
 
 use crate::controller::{Controller, Pod, Settings, namespace};
 use crate::fault_proxy::{Fault, FaultProxy};
+use crate::push_unknown::settled;
 use crate::receivers::{Reaction, Receiver};
 use crate::world::{World, cases};
 
@@ -135,12 +136,19 @@ async fn pods_that_start_while_the_api_server_is_away_are_served(world: &World) 
     let first = Receiver::start(before.ip, &[Reaction::Closes, Reaction::Takes]).await?;
     before.run(world).await?;
     first.wait_for(1).await?;
+    // One whose attempt is open, and that goes before the watch is back.
+    let gone = Pod::pending(world, &namespace, "gone").await?;
+    let third = Receiver::start(gone.ip, &[Reaction::Closes]).await?;
+    gone.run(world).await?;
+    third.wait_for(1).await?;
+    drop(third);
     let plane = world.bed.control_plane();
     plane.kill_api_server().await;
     // A retry needs no API server.
     let during = first.wait_for(2).await;
     plane.start_api_server().await?;
     during?;
+    testbed::fake_pods::delete(&world.bed.client(), &gone.fake).await?;
     controller
         .explain(async {
             let after = Pod::pending(world, &namespace, "after").await?;
@@ -149,6 +157,8 @@ async fn pods_that_start_while_the_api_server_is_away_are_served(world: &World) 
             second.wait_for(1).await?;
             after.event(world, "SecretIdDelivered").await?;
             world.wait_for_secret_ids(&before.role, 1).await?;
+            settled(&controller, &gone).await?;
+            ensure!(world.secret_ids(&gone.role).await?.len() == 1, "destroyed although it may have been used");
             ensure!(first.pushes().len() == 2, "served again after the restart");
             let complaints = controller.log().matches("the watch of pods was interrupted").count();
             ensure!(complaints <= 10, "{complaints} lines about one outage");

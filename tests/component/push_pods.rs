@@ -184,7 +184,7 @@ async fn a_container_that_is_restarted_is_served_again(world: &World) -> Result<
 }
 
 /// Creates a pod from JSON with our annotations, and gives it a status.
-async fn odd_pod(world: &World, namespace: &str, name: &str, change: &Value, status: &Value) -> Result<Pod> {
+pub(crate) async fn odd_pod(world: &World, namespace: &str, name: &str, change: &Value, status: &Value) -> Result<Pod> {
     let role = "odd";
     let fake = FakePod::asking_for(namespace, name, role);
     let container = |name: &str| json!({"name": name, "image": "simulated"});

@@ -104,7 +104,8 @@ async fn an_attempt_without_an_answer_is_kept_when_the_exit_says_success(world: 
         .await
 }
 
-async fn settled(controller: &Controller, pod: &Pod) -> Result<()> {
+/// Waits until the end of a pod's init container has settled its attempts.
+pub(crate) async fn settled(controller: &Controller, pod: &Pod) -> Result<()> {
     let name = format!("pod={}/{}", pod.fake.namespace, pod.fake.name);
     let told = |line: &str| line.contains("settles its attempts") && line.contains(&name);
     let look = || async { Ok(controller.log().lines().any(told).then_some(())) };

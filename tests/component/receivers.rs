@@ -30,6 +30,8 @@ pub(crate) enum Reaction {
     Says(u16, &'static str, &'static str),
     /// 200 and `attempt=<id>`, as our init container says it.
     Takes,
+    /// The same after this long.
+    TakesAfter(Duration),
     /// Reads the push and closes the connection.
     Closes,
     /// Reads the push and never answers.
@@ -131,7 +133,10 @@ async fn serve(
     let reaction = script.get(index).or(script.last()).cloned().context("no script")?;
     match reaction {
         Reaction::Says(status, head, body) => answer(&mut stream, status, head, body, body.len()).await,
-        Reaction::Takes => {
+        Reaction::Takes | Reaction::TakesAfter(_) => {
+            if let Reaction::TakesAfter(while_it_works) = reaction {
+                tokio::time::sleep(while_it_works).await;
+            }
             let body = format!("attempt={attempt}");
             answer(&mut stream, 200, "", &body, body.len()).await
         }

@@ -1,6 +1,7 @@
 //! What a wrapped secret_id is made of, as the real Vault shows it, and how a refused role is told.
 
 use anyhow::{Context as _, Result, ensure};
+use kubernetes_vault::deliver::ports::{Neutralised, SecretIssuer as _};
 use kubernetes_vault::domain::delivery::VaultTrouble;
 use kubernetes_vault::domain::ids::RoleName;
 use reqwest::Method;
@@ -20,6 +21,7 @@ cases! { ALL:
     metadata_that_a_policy_refuses_is_left_out_after_one_try,
     a_role_that_the_policy_does_not_cover_is_forbidden,
     a_mount_that_does_not_exist_is_named,
+    a_mount_of_several_parts_is_used_for_everything,
 }
 
 async fn a_secret_id_is_wrapped_once_and_names_its_pod(world: &World) -> Result<()> {
@@ -142,5 +144,24 @@ async fn a_mount_that_does_not_exist_is_named(world: &World) -> Result<()> {
     let adapter = Adapter::ready(options).await?;
     let found = trouble(adapter.wrap("any").await?)?.to_string();
     ensure!(found.contains("vault.approleMount"), "{found}");
+    adapter.stop().await
+}
+
+async fn a_mount_of_several_parts_is_used_for_everything(world: &World) -> Result<()> {
+    let (vault, name) = (world.vault()?, world.name("parts"));
+    let mount = format!("teams/{name}/approle");
+    vault.enable_auth(&mount, "approle").await?;
+    vault.create_approle(&mount, "app", &["default"]).await?;
+    vault.write_policy(&name, &testbed::controller_rules(ControllerPolicy::Ours, &mount, &name)).await?;
+    let definition = json!({"allowed_policies": [name], "period": "1h", "renewable": true});
+    vault.write(&format!("auth/token/roles/{name}"), &definition).await?;
+    let mut options = options(world, &vault.create_token(&name, &[&name]).await?)?;
+    options.approle_mount = format!("{mount}/");
+    let adapter = Adapter::ready(options).await?;
+    let secret = adapter.wrap("app").await??;
+    let listed = format!("auth/{mount}/role/app/secret-id");
+    ensure!(vault.list(&listed).await?.len() == 1);
+    let how = adapter.handle.neutralise(&RoleName::parse("app")?, &secret.accessors, None).await;
+    ensure!(how == Neutralised::Destroyed && vault.list(&listed).await?.is_empty(), "{how:?}");
     adapter.stop().await
 }

@@ -114,14 +114,22 @@ async fn a_pinned_ca_of_a_pki_mount_must_match(world: &World) -> Result<()> {
 }
 
 async fn a_pki_mount_without_a_ca_is_named(world: &World) -> Result<()> {
-    let (vault, mount) = (world.vault()?, world.name("empty-pki"));
-    vault.write(&format!("sys/mounts/{mount}"), &json!({"type": "pki"})).await?;
+    let (vault, empty, keyless) = (world.vault()?, world.name("empty-pki"), world.name("keyless-pki"));
+    for mount in [&empty, &keyless] {
+        vault.write(&format!("sys/mounts/{mount}"), &json!({"type": "pki"})).await?;
+    }
+    let bundle = json!({"pem_bundle": other_ca("keyless")?});
+    let imported = vault.write(&format!("{keyless}/issuers/import/cert"), &bundle).await?;
+    let issuer = json!({"default": imported["data"]["imported_issuers"][0]});
+    vault.write(&format!("{keyless}/config/issuers"), &issuer).await?;
     let token = world.token(ControllerPolicy::Ours).await?;
-    for mount in [mount, world.name("no-mount")] {
+    for (mount, words) in
+        [(empty, "no CA certificate"), (keyless, "without its key"), (world.name("none"), "permission denied")]
+    {
         let mut options = options(world, &token)?;
         options.tls.ca = pki(&mount, Vec::new());
         let text = Adapter::fatal(options).await?;
-        ensure!(text.contains("vault.tls.vaultCABackends") && text.contains(&mount), "{text}");
+        ensure!(text.contains("vault.tls.vaultCABackends") && text.contains(&mount) && text.contains(words), "{text}");
     }
     Ok(())
 }

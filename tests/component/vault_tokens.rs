@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, ensure};
+use kubernetes_vault::domain::delivery::VaultTrouble;
 use kubernetes_vault::vault::Login;
 use serde_json::{Value, json};
 use testbed::{ControllerPolicy, ROOT_TOKEN, TokenRole, poll_until};
 
-use crate::vault_adapter::{Adapter, options};
+use crate::fault_proxy::FaultProxy;
+use crate::vault_adapter::{Adapter, options, plain, static_token, trouble};
 use crate::world::{LIMIT, World, cases};
 
 cases! { ALL:
@@ -19,6 +21,7 @@ cases! { ALL:
     a_token_role_that_cannot_be_read_is_refused,
     a_token_that_vault_does_not_know_is_refused,
     a_token_with_a_short_period_is_renewed,
+    a_token_that_is_revoked_is_no_refusal_of_the_role,
 }
 
 async fn refused(world: &World, token: &str, words: &[&str]) -> Result<()> {
@@ -100,5 +103,20 @@ async fn a_token_with_a_short_period_is_renewed(world: &World) -> Result<()> {
     poll_until("four renewals", LIMIT, renewed).await?;
     ensure!(adapter.meter.failed_renewals.load(Ordering::Relaxed) == 0);
     adapter.wrap(&approle).await?.map_err(|trouble| anyhow::anyhow!("{trouble}"))?;
+    adapter.stop().await
+}
+
+async fn a_token_that_is_revoked_is_no_refusal_of_the_role(world: &World) -> Result<()> {
+    let proxy = FaultProxy::start(world).await?;
+    let (token, role) = (world.token(ControllerPolicy::Ours).await?, world.approle("revoked").await?);
+    let adapter = Adapter::ready(plain(&proxy.url(), static_token(&token))).await?;
+    world.vault()?.write("auth/token/revoke", &json!({"token": token})).await?;
+    let found = trouble(adapter.wrap(&role).await?)?;
+    ensure!(matches!(found, VaultTrouble::NotLoggedIn(_)) && !found.concerns_role_alone(), "{found:?}");
+    // Nobody asks with a dead token again.
+    let asked = proxy.seen("/secret-id").len();
+    let found = trouble(adapter.wrap(&role).await?)?;
+    ensure!(matches!(found, VaultTrouble::NotLoggedIn(_)), "{found:?}");
+    ensure!(proxy.seen("/secret-id").len() == asked, "Vault was asked again");
     adapter.stop().await
 }

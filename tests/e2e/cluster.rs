@@ -14,7 +14,6 @@ use kube::api::{
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use testbed::{Image, Signal, Testbed, VaultOptions};
-use tokio::process::Command;
 
 use super::vault::Vault;
 use super::workload::APP;
@@ -27,10 +26,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const RESTART_BASE: Duration = Duration::from_millis(300);
 /// Kinds without a namespace, of those in our manifests.
 const CLUSTER_WIDE: [&str; 3] = ["Namespace", "ClusterRole", "ClusterRoleBinding"];
-
-/// The testbed's bridge, and an address for it that no hardware has.
-const BRIDGE: &str = "br0";
-const BRIDGE_ADDRESS: &str = "02:6b:76:00:00:01";
 
 /// Whether the cases run on a cluster that is there already.
 pub(crate) fn is_attached() -> bool {
@@ -47,7 +42,6 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts a testbed.
     pub(crate) async fn start(tls: bool) -> Result<Self> {
-        keep_the_bridges_address().await?;
         let controller =
             Image::new(env!("CARGO_BIN_EXE_kubernetes-vault")).at("/app/kubernetes-vault").env("PATH", "/app");
         let bed = Testbed::builder()
@@ -273,15 +267,6 @@ where
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// A bridge takes the lowest link address of its ports, so its own changes when a pod comes or goes, and those who
-/// know the old one reach nobody until they ask again. One that was set stays.
-async fn keep_the_bridges_address() -> Result<()> {
-    let arguments = ["link", "set", BRIDGE, "address", BRIDGE_ADDRESS];
-    let status = Command::new("ip").args(arguments).status().await.context("cannot start ip")?;
-    ensure!(status.success(), "the address of {BRIDGE} cannot be set");
-    Ok(())
 }
 
 /// The init container and the sample application are linked statically, as in their images.

@@ -128,6 +128,20 @@ async fn a_write_that_fails_is_tried_once_more_and_then_the_next_announcement_be
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_whose_answer_was_lost_is_not_written_twice() {
+    let lost = Answer::Json(500, status(500, "InternalError", "etcd timed out"));
+    let exists = Answer::Json(409, status(409, "AlreadyExists", "it exists"));
+    let api = FakeApi::new([lost, exists], accepts());
+    let (announcer, _stop) = start(&api);
+    announcer.announce(&mk_pod("team-a", "web-0"), sealed());
+    assert_eq!(after(&api, Duration::from_secs(65)).await.len(), 2);
+    assert_eq!((announcer.counters().written(), announcer.counters().failed()), (1, 0));
+    announcer.announce(&mk_pod("team-a", "web-0"), sealed());
+    let asked = after(&api, Duration::from_secs(1)).await;
+    assert_eq!((asked.len(), &*asked[2].method), (3, "PATCH"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_the_server_has_forgotten_is_created_anew() {
     let script = [accepts(), Answer::Json(404, status(404, "NotFound", "not found"))];
     let api = FakeApi::new(script, accepts());

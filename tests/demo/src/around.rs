@@ -28,7 +28,7 @@ pub(crate) async fn show(bed: &Testbed, screen: &Screen) -> Result<()> {
         "kubectl get pods -A",
         "kubectl events -A",
         "vault list auth/approle/role",
-        &format!("sh -c 'tail -n 20 {}/*'", logs.display()),
+        &format!("sh -c 'tail {}/*'", logs.display()),
         "bash",
     ] {
         screen.plain_command(&format!("{enter} {line}"));

@@ -26,7 +26,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use testbed::{Builder, Testbed};
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::programs::Programs;
@@ -92,13 +91,12 @@ async fn run(arguments: &Arguments, programs: Programs) -> Result<ExitCode> {
     let told = tokio::select! {
         biased;
         signal = signals.next() => return Ok(interrupted(&screen, signal)),
-        told = story::tell(&bed, &screen) => told,
+        told = show(arguments, &bed, &screen) => told,
     };
     if let Err(error) = told {
         return Ok(failed(&screen, &mut signals, &error, Some(&bed), &notes).await);
     }
     if !arguments.exit {
-        around::show(&bed, &screen).await?;
         signals.next().await;
         screen.blank();
         screen.milestone("Ending.");
@@ -109,22 +107,18 @@ async fn run(arguments: &Arguments, programs: Programs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn show(arguments: &Arguments, bed: &Testbed, screen: &Screen) -> Result<()> {
+    story::tell(bed, screen).await?;
+    if arguments.exit { Ok(()) } else { around::show(bed, screen).await }
+}
+
 async fn start(screen: &Screen, programs: Programs) -> Result<Testbed> {
     screen.step("Start the servers: Kubernetes, one node, Vault");
-    fix_bridge_address().await;
     let builder: Builder = programs.into_images(Testbed::builder());
     let bed = builder.start().await.context("the servers did not start")?;
     setup::show_servers(&bed, screen).await?;
     screen.done("ready");
     Ok(bed)
-}
-
-/// A bridge takes the lowest hardware address of its ports, so that any new pod may change it, and the others then talk
-/// to the old one until they ask anew, for half a minute. One that was set stays.
-async fn fix_bridge_address() {
-    let arguments = ["link", "set", "dev", "br0", "address", "02:76:00:00:00:01"];
-    // Where it fails, the testbed has another bridge, and other habits.
-    let _ = Command::new("ip").args(arguments).output().await;
 }
 
 fn interrupted(screen: &Screen, signal: u8) -> ExitCode {

@@ -16,6 +16,7 @@
 //! used again asks for it by the annotation [`IP_ANNOTATION`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,6 +25,10 @@ use tokio::io::AsyncWriteExt as _;
 
 /// The bridge's address.
 pub const BRIDGE_IP: Ipv4Addr = Ipv4Addr::new(10, 76, 0, 1);
+/// The bridge's link address. Left alone, a bridge takes the lowest one of its ports: a pod that comes or goes changes
+/// it, and those who know the old one reach nobody until they ask again, for up to half a minute.
+const BRIDGE_LINK_ADDRESS: &str = "02:76:00:00:00:01";
+
 /// The bridge's IPv6 address, in use only where a testbed was built with it.
 pub const BRIDGE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
 /// A pod with this annotation gets this address, whoever had it before.
@@ -71,7 +76,7 @@ pub enum Direction {
 pub(crate) fn set_up() -> Result<()> {
     let batch = format!(
         "link set lo up\n\
-         link add {BRIDGE} type bridge forward_delay 0 mcast_snooping 0\n\
+         link add {BRIDGE} address {BRIDGE_LINK_ADDRESS} type bridge forward_delay 0 mcast_snooping 0\n\
          addr add {BRIDGE_IP}/{PREFIX_LENGTH} dev {BRIDGE}\n\
          link set {BRIDGE} up\n\
          route add local {SIMULATED} dev lo\n"
@@ -248,6 +253,8 @@ fn run_batch_blocking(batch: &str) -> Result<()> {
     use std::io::Write as _;
     let mut child = std::process::Command::new("ip")
         .args(["-batch", "-"])
+        // Ctrl-C on the terminal is for the program, and waits for it in the pipe.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -259,7 +266,11 @@ fn run_batch_blocking(batch: &str) -> Result<()> {
 }
 
 fn run_blocking(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = std::process::Command::new(program).args(arguments).output().with_context(|| missing(program))?;
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .process_group(0)
+        .output()
+        .with_context(|| missing(program))?;
     check(program, arguments, "", &output)
 }
 

@@ -155,27 +155,14 @@ async fn supervise(command: Command, mut writer: PipeWriter) -> Result<i32> {
                     EXIT_SIGNAL_BASE + status.signal().unwrap_or_default()
                 }));
             }
-            // A terminal sends Ctrl-C to the whole foreground group, the inside included.
-            _ = interrupt.recv() => if in_foreground() { continue } else { SignalKind::interrupt() },
+            // A terminal sends Ctrl-C to the inside too, but the program may not have been there yet: twice does no harm.
+            _ = interrupt.recv() => SignalKind::interrupt(),
             _ = terminate.recv() => SignalKind::terminate(),
             _ = hangup.recv() => SignalKind::hangup(),
         };
         // A broken pipe means that the inside is ending anyway; its status comes next.
         let _ = writeln!(writer, "{}", signal.as_raw_value());
     }
-}
-
-/// Whether this process group is the foreground group of its terminal.
-fn in_foreground() -> bool {
-    let Ok(stat) = fs::read_to_string("/proc/self/stat") else {
-        return false;
-    };
-    // After the command in parentheses: state, parent, group, session, terminal, foreground group.
-    let Some((_, rest)) = stat.rsplit_once(')') else {
-        return false;
-    };
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    fields.len() > 5 && fields[2] == fields[5]
 }
 
 /// A user namespace where it is allowed, none where we are root and it is not.
