@@ -29,8 +29,9 @@ pub struct Ports {
     pub dice: Dice,
 }
 
-/// Handshakes at once. A black-holed address occupies one for a second, so this many can be tried each second;
-/// a handshake's buffers take some 30 KiB.
+/// Init containers at once that are dialled, or have been and wait for their turn at Vault. A black-holed address
+/// occupies one for a second, so this many can be tried each second; a handshake's buffers take some 30 KiB, and each
+/// is a file descriptor of the 1,024 that a container may have.
 const MAX_DIALS: usize = 256;
 
 /// Requests to Vault at once. Two cores' Vault is busy with a third of it; more only queue up inside Vault.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::context::{CLAIM_FRESH, Context, permit};
-use super::ports::{Incident, Line, PushRequest, SecretIdRequest, WrappedSecretId};
+use super::ports::{DialError, Incident, Line, PushRequest, SecretIdRequest, WrappedSecretId};
 use super::settle::{self, Held};
 use crate::domain::announcement::Announcement;
 use crate::domain::delivery::{Answer, Meaning, VaultTrouble, may_still_be_sent};
@@ -88,9 +88,10 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
         Ok(attempt) => attempt,
         Err(turn) => return turn.into(),
     };
-    let line = match dial(ctx, &job.addresses).await {
+    let dialling = permit(&ctx.dials).await;
+    let line = match ctx.ports.courier.dial(&job.addresses).await {
         Ok(line) => line,
-        Err(cause) => {
+        Err(DialError(cause)) => {
             progress.dial_failures += 1;
             ctx.ports.meter.happened(Incident::Unreached, 1);
             tracing::debug!(pod = %job.pod, %attempt, cause, "the init container does not answer yet");
@@ -98,7 +99,13 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
         }
     };
     progress.dial_failures = 0;
-    let secret = match wrap(ctx, job, &attempt).await {
+    let asking = permit(&ctx.vault_requests).await;
+    // Only now may the next one be dialled: an open line that waits for a slow Vault costs a file descriptor and
+    // memory here, and patience of the init container.
+    drop(dialling);
+    let wrapped = wrap(ctx, job, &attempt).await;
+    drop(asking);
+    let secret = match wrapped {
         Ok(secret) => secret,
         Err(trouble) => return Turn::Vault(trouble).into(),
     };
@@ -201,7 +208,6 @@ async fn wrap(ctx: &Context, job: &Job, attempt: &AttemptId) -> Result<WrappedSe
         node: job.node.clone(),
         attempt: attempt.clone(),
     };
-    let _permit = permit(&ctx.vault_requests).await;
     let result = ctx.ports.issuer.wrap(&request).await;
     let trouble = result.as_ref().err();
     ctx.ports.meter.secret_id_requested(&job.role, trouble);
