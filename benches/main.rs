@@ -11,7 +11,6 @@ mod delivery;
 mod etcd;
 mod init_container;
 mod memory;
-mod node;
 mod receivers;
 mod report;
 mod rig;

@@ -6,8 +6,6 @@ use anyhow::{Context as _, Result};
 use kube::Client;
 use testbed::{ControlPlaneOptions, ControllerPolicy, Testbed, TokenRole, fake_pods};
 
-use crate::node;
-
 /// Each section has pods of its own: a namespace, an AppRole of that name.
 pub(crate) const SECTIONS: [&str; 4] = ["tokens", "random", "burst", "pending"];
 
@@ -30,7 +28,7 @@ impl Rig {
         let audited = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
         let bed = Testbed::builder().nodes(0).control_plane(audited).start().await?;
         let client = bed.client();
-        node::register(&client).await?;
+        testbed::fake_node::register(&client).await?;
         let vault = bed.vault()?;
         for section in SECTIONS {
             vault.set_up_app(section).await?;

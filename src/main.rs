@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use kubernetes_vault::cli::{self, Cli, Command};
 use kubernetes_vault::config::{Config, Warning};
 use kubernetes_vault::{app, telemetry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -40,10 +41,21 @@ fn main() -> ExitCode {
     run(config, &warnings)
 }
 
+/// Each init container that is served is a connection. Where the limit of open files is the traditional 1,024, more of
+/// them that hang than that would keep all others out; the hard limit is there to be used.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn run(config: Config, warnings: &[Warning]) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no threads can be started: {error}"), 1),

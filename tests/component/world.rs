@@ -8,11 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::PostParams;
-use serde_json::json;
-use testbed::fake_pods::{NODE, simulated_ip};
+use testbed::fake_pods::simulated_ip;
 use testbed::{ControllerPolicy, Testbed, TokenRole, Vault, VaultOptions, poll_until};
 use tokio::runtime::Runtime;
 
@@ -74,9 +70,7 @@ fn start() -> Result<(Runtime, World)> {
     let bed = runtime.block_on(async {
         let bed = bed.start().await?;
         bed.vault()?.enable_approle().await?;
-        // Pods on a node that does not exist are collected, at the latest a minute after the first of them.
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": NODE}}))?;
-        Api::all(bed.client()).create(&PostParams::default(), &node).await?;
+        testbed::fake_node::register(&bed.client()).await?;
         Ok::<_, anyhow::Error>(bed)
     })?;
     let ca_file = bed.directory().join("vault-ca.pem");

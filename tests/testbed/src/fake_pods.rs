@@ -1,6 +1,6 @@
 //! Simulated pods: objects and statuses without processes, for benchmarks and component tests.
 //!
-//! Owns: nothing that runs. Their node exists only as a name, so no agent touches them. Their
+//! Owns: nothing that runs. No agent runs their node, so nobody touches them. Their
 //! receivers may listen at any address of [`crate::network::SIMULATED`] from one process.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-/// The node of simulated pods. There is no such Node, so nothing runs, evicts or collects them at once.
+/// The node of simulated pods. Nothing runs there. Without a Node of that name Kubernetes collects the pods after
+/// about a minute: whoever needs them longer calls [`crate::fake_node::register`].
 pub const NODE: &str = "simulated";
 /// Requests in flight of one batch: enough to keep the API server busy.
 const PARALLEL: usize = 32;

@@ -20,6 +20,7 @@
 
 mod agent;
 mod control_plane;
+pub mod fake_node;
 pub mod fake_pods;
 pub mod network;
 mod pki;

@@ -121,13 +121,13 @@ impl Record {
             },
             State::Terminated(end) => ContainerState { terminated: Some(end.clone()), ..ContainerState::default() },
         };
-        let done = self.kind == Kind::Init && self.is_initialized();
         ContainerStatus {
             name: self.name.clone(),
             image: self.image.clone(),
             image_id: if self.id.is_some() { format!("testbed/{}", self.image) } else { String::new() },
             container_id: self.id.clone(),
-            ready: done || (self.is_running() && self.ready),
+            // An init container is ready once it has succeeded, not while it runs.
+            ready: if self.kind == Kind::Init { self.is_initialized() } else { self.is_running() && self.ready },
             started: Some(self.is_running() && self.started),
             restart_count: (self.starts - 1).max(0),
             state: Some(state),

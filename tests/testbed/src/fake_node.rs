@@ -12,14 +12,18 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use testbed::fake_pods::NODE;
+
+use crate::fake_pods::NODE;
 
 /// As a kubelet does.
 const RENEWAL: Duration = Duration::from_secs(10);
 const LEASES: &str = "kube-node-lease";
 
-/// Registers the node, and renews its Lease until the process ends.
-pub(crate) async fn register(client: &Client) -> Result<()> {
+/// Registers [`NODE`], and renews its Lease until the process ends.
+///
+/// # Errors
+/// What the API server refuses.
+pub async fn register(client: &Client) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let node: Node = serde_json::from_value(json!({"metadata": {"name": NODE}}))?;
     nodes.create(&PostParams::default(), &node).await.context("cannot register the node")?;
