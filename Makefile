@@ -24,7 +24,7 @@ help: ## lists the commands
 
 .PHONY: demo
 demo: ready static ## shows the main job on a real control plane and a real Vault (ARGS=--exit ends by itself)
-	@cargo build --release --quiet -p kubernetes-vault -p kubernetes-vault-demo
+	@cargo build --release -p kubernetes-vault -p kubernetes-vault-demo
 	@# 130: ended by Ctrl-C, which is no failure. make, having got it too, stops by itself.
 	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault $(TARGET)/release/demo $(ARGS) || [[ $$? == 130 ]]
 
@@ -35,16 +35,16 @@ test: ready check static ## everything that CI runs
 .PHONY: check
 check: ready ## format, lints, documentation, one TLS provider
 	@cargo fmt --all --check
-	@cargo clippy --workspace --all-targets --quiet -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@scripts/one-tls-provider
 
 .PHONY: bench
 bench: ready static ## speed and memory on the testbed, as a table and target/bench.json
-	@cargo build --release --quiet -p kubernetes-vault
+	@cargo build --release -p kubernetes-vault
 	@# Thousands of simulated init containers listen in one process.
 	@ulimit -n "$$(ulimit -Hn)"
-	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault cargo bench --quiet --bench testbed -- $(ARGS)
+	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault cargo bench --bench testbed -- $(ARGS)
 
 .PHONY: deny
 deny: ready ## licences, bans and sources of all dependencies
@@ -64,11 +64,11 @@ clean: ## removes what was built from this clone (the cache stays)
 .PHONY: ready
 ready:
 	@scripts/prerequisites
-	@cargo build --quiet -p kubernetes-vault-testbed --bin testbed
+	@cargo build -p kubernetes-vault-testbed --bin testbed
 	@$(TARGET)/debug/testbed build
 
 .PHONY: static
 static:
 	@# One at a time: together they would be built with the union of their features.
-	@cargo build --quiet --profile init --target $(MUSL) -p kubernetes-vault-init
-	@cargo build --quiet --profile init --target $(MUSL) -p sample-app
+	@cargo build --profile init --target $(MUSL) -p kubernetes-vault-init
+	@cargo build --profile init --target $(MUSL) -p sample-app
