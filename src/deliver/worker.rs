@@ -36,7 +36,7 @@ pub(super) struct Job {
 /// What is known of an instance from one attempt to the next.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// A claim under which nothing was asked of Vault yet, and when it was made.
+    /// A claim under which nothing was asked of Vault yet, and when it was made or confirmed last.
     claim: Option<(AttemptId, Instant)>,
     /// Dials in a row that failed.
     pub(super) dial_failures: u32,
@@ -103,6 +103,11 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
     // Only now may the next one be dialled: an open line that waits for a slow Vault costs a file descriptor and
     // memory here, and patience of the init container.
     drop(dialling);
+    match confirm_claim(ctx, &job.key, progress).await {
+        Ok(true) => {}
+        Ok(false) => return Turn::NotLeading.into(),
+        Err(turn) => return turn.into(),
+    }
     let wrapped = wrap(ctx, job, &attempt).await;
     drop(asking);
     let secret = match wrapped {
@@ -147,8 +152,8 @@ async fn claim(ctx: &Context, job: &Job, progress: &mut Progress) -> Result<Atte
     if ctx.leadership.ended.is_cancelled() {
         return Err(Turn::NotLeading);
     }
-    if let Some((attempt, made)) = &progress.claim
-        && still_ours(ctx, &job.key, attempt, *made).await?
+    if confirm_claim(ctx, &job.key, progress).await?
+        && let Some((attempt, _)) = &progress.claim
     {
         return Ok(attempt.clone());
     }
@@ -176,14 +181,16 @@ async fn claim(ctx: &Context, job: &Job, progress: &mut Progress) -> Result<Atte
     }
 }
 
-/// Whether the claim of an earlier try may be used again.
-async fn still_ours(ctx: &Context, key: &InstanceKey, attempt: &AttemptId, made: Instant) -> Result<bool, Turn> {
+/// Whether there is a claim that may be used now.
+async fn confirm_claim(ctx: &Context, key: &InstanceKey, progress: &mut Progress) -> Result<bool, Turn> {
+    let Some((attempt, confirmed)) = &mut progress.claim else { return Ok(false) };
     // FENCING: an old claim says nothing about who leads now.
-    if made.elapsed() > CLAIM_FRESH {
+    if confirmed.elapsed() > CLAIM_FRESH {
         let leads = ctx.ports.ledger.confirm(ctx.leadership.author.term).await;
         if leads != Ok(true) {
             return Err(Turn::NotLeading);
         }
+        *confirmed = Instant::now();
     }
     let entry = ctx.ports.ledger.read(key);
     let state = entry.as_ref().filter(|e| e.closed.is_none()).and_then(|e| e.attempt(attempt)).map(|a| a.state);

@@ -84,6 +84,21 @@ async fn without_a_lease_nothing_is_sent_and_the_secret_id_is_neutralised() {
     assert!(world.count(|did| *did == Did::Incident(Incident::NeverSent)) >= 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_has_grown_old_is_confirmed_before_vault_is_asked() {
+    let world = World::new();
+    world.start();
+    world.see(&pod("web-0", "10.0.0.1")).await;
+    world.with(|state| state.lease_lost = true);
+    // Longer than a claim counts as fresh, and than two dials are apart.
+    world.pass(15).await;
+    world.answers("10.0.0.1", [status(200)]);
+    world.pass(60).await;
+    assert_eq!(world.wraps(), 0);
+    world.with(|state| state.lease_lost = false);
+    world.until("served", |w| w.announced("SecretIdDelivered") == 1).await;
+}
+
 // Bad-input table: an IP that went to another pod.
 #[tokio::test(start_paused = true)]
 async fn while_two_live_pods_show_one_address_neither_is_served() {
