@@ -13,8 +13,9 @@ const SHOWN_OF_A_TOKEN: usize = "hvs.CA".len();
 
 /// What the Makefile says, or where cargo puts it.
 fn static_program(variable: &str, name: &str) -> PathBuf {
-    let built =
-        || Path::new(env!("CARGO_BIN_EXE_demo")).ancestors().nth(2).unwrap().join("x86_64-unknown-linux-musl/init");
+    // <target>/<profile>/demo
+    let target = Path::new(env!("CARGO_BIN_EXE_demo")).ancestors().nth(2).expect("cargo's layout");
+    let built = || target.join("x86_64-unknown-linux-musl/init");
     std::env::var_os(variable).map_or_else(|| built().join(name), PathBuf::from)
 }
 
