@@ -5,12 +5,14 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::worker::Progress;
+use crate::domain::backoff::CRASH_LOOP;
 use crate::domain::ids::{ContainerId, InstanceKey, PodUid, RoleName, Timestamp};
-use crate::domain::pod::{Pod, Refusal};
+use crate::domain::pod::{Candidate, Pod, Refusal};
 
 /// Most pods watched at once: a full ledger's worth. Beyond it new pods wait until others have started.
 pub(super) const MAX_ROWS: usize = 65_536;
@@ -63,6 +65,15 @@ pub(super) enum Stage {
     Closed,
 }
 
+impl Instance {
+    /// For how long it had been running at `now`.
+    pub(super) fn waited(&self, wall: Timestamp, now: Instant) -> Duration {
+        // The kubelet gives whole seconds: its word counts only where it says more than our own clock.
+        let by_kubelet = self.running_since.map(|since| wall.since(since).saturating_sub(Duration::from_secs(1)));
+        now.duration_since(self.seen_at).max(by_kubelet.unwrap_or_default())
+    }
+}
+
 impl Row {
     pub(super) fn new(pod: Arc<Pod>, list: u64) -> Self {
         Self {
@@ -76,6 +87,32 @@ impl Row {
             working: false,
             read_failures: 0,
         }
+    }
+
+    /// Takes up a start of the init container. Returns when its first attempt is due: at once, unless it crash-loops.
+    pub(super) fn begin(&mut self, candidate: &Candidate, jitter: f64) -> Instant {
+        // What an earlier leader left of this very start goes on under its generation.
+        let same = |key: &InstanceKey| key.container_id == candidate.container_id;
+        let generation = self.over.iter().filter(|key| same(key)).map(|key| key.generation).max();
+        self.over.retain(|key| !same(key));
+        self.instance = Some(Instance {
+            key: InstanceKey {
+                pod: self.pod.reference.uid.clone(),
+                container: candidate.container.clone(),
+                container_id: candidate.container_id.clone(),
+                generation: generation.unwrap_or(0),
+            },
+            role: candidate.role.clone(),
+            seen_at: Instant::now(),
+            running_since: candidate.running_since,
+            stage: Stage::Waiting,
+            progress: None,
+            touched: generation.is_some(),
+        });
+        self.refusal = None;
+        // The first restart is served at once: its cause may be gone.
+        let wait = if self.crashes > 1 { CRASH_LOOP.wait(self.crashes - 1, jitter) } else { Duration::ZERO };
+        Instant::now() + wait
     }
 
     /// Whether `id` is the start that is served now.

@@ -16,13 +16,12 @@ use super::context::{Context, MAX_WORKERS, Ports, permit};
 use super::gate::{Admission, Gates};
 use super::ports::{Incident, Leadership, PodEvent, ReadError};
 use super::queue::Queue;
-use super::rows::{Conflict, Instance, MAX_ROWS, Row, Rows, Stage};
+use super::rows::{Conflict, MAX_ROWS, Row, Rows, Stage};
 use super::settle::{self, Held};
 use super::worker::{self, Attempted, Job, Progress};
 use crate::domain::announcement::Announcement;
-use crate::domain::backoff::CRASH_LOOP;
-use crate::domain::ids::{InstanceKey, PodUid, Timestamp};
-use crate::domain::pod::{Candidate, Decision, Fate, Phase, Pod, decide, fate};
+use crate::domain::ids::{InstanceKey, PodUid};
+use crate::domain::pod::{Decision, Fate, Phase, Pod, decide, fate};
 
 /// How long pushes that are under way may go on when we stop. Kubernetes' grace period is 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -244,7 +243,7 @@ impl Service {
         if let Decision::Deliver(candidate) = &decision
             && !row.serves(&candidate.container_id)
         {
-            let due = begin(row, candidate, self.ctx.jitter());
+            let due = row.begin(candidate, self.ctx.jitter());
             self.queue.put(uid.clone(), due);
             if pod.host_network {
                 self.ctx.ports.announcer.announce(&pod.reference, Announcement::HostNetwork);
@@ -329,7 +328,16 @@ impl Service {
         row.working = true;
         instance.touched = true;
         let mut progress = instance.progress.take().unwrap_or_default();
-        let job = job(&pod, instance, wall, now);
+        let job = Job {
+            key: instance.key.clone(),
+            pod: pod.reference.clone(),
+            role,
+            node: pod.node.clone(),
+            service_account: pod.service_account.clone(),
+            addresses: pod.ips.clone(),
+            waited: instance.waited(wall, now),
+            made_at: now,
+        };
         let ctx = self.ctx.clone();
         let at_work = (uid.clone(), job.addresses.clone());
         let task = self.tasks.spawn(async move {
@@ -375,47 +383,4 @@ impl Service {
 /// When to look whether an instance that is settled still runs.
 pub(super) fn look_again_after(generation: u32) -> Duration {
     SETTLED_BUT_RUNNING.saturating_mul(1 << generation.min(10)).min(SETTLED_BUT_RUNNING_MOST)
-}
-
-/// Takes up a start of an init container. Returns when its first attempt is due: at once, unless it crash-loops.
-fn begin(row: &mut Row, candidate: &Candidate, jitter: f64) -> Instant {
-    let uid = &row.pod.reference.uid;
-    // What an earlier leader left of this very start goes on under its generation.
-    let generation =
-        row.over.iter().filter(|key| key.container_id == candidate.container_id).map(|key| key.generation).max();
-    row.over.retain(|key| key.container_id != candidate.container_id);
-    row.instance = Some(Instance {
-        key: InstanceKey {
-            pod: uid.clone(),
-            container: candidate.container.clone(),
-            container_id: candidate.container_id.clone(),
-            generation: generation.unwrap_or(0),
-        },
-        role: candidate.role.clone(),
-        seen_at: Instant::now(),
-        running_since: candidate.running_since,
-        stage: Stage::Waiting,
-        progress: None,
-        touched: generation.is_some(),
-    });
-    row.refusal = None;
-    // The first restart is served at once: its cause may be gone.
-    let wait = if row.crashes > 1 { CRASH_LOOP.wait(row.crashes - 1, jitter) } else { Duration::ZERO };
-    Instant::now() + wait
-}
-
-fn job(pod: &Pod, instance: &Instance, wall: Timestamp, now: Instant) -> Job {
-    // The kubelet gives whole seconds: its word counts only where it says more than our own clock.
-    let by_kubelet = instance.running_since.map(|since| wall.since(since).saturating_sub(Duration::from_secs(1)));
-    let by_us = now.duration_since(instance.seen_at);
-    Job {
-        key: instance.key.clone(),
-        pod: pod.reference.clone(),
-        role: instance.role.clone(),
-        node: pod.node.clone(),
-        service_account: pod.service_account.clone(),
-        addresses: pod.ips.clone(),
-        waited: by_us.max(by_kubelet.unwrap_or_default()),
-        made_at: now,
-    }
 }
