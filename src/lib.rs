@@ -14,5 +14,6 @@ pub mod k8s;
 pub mod ledger;
 pub mod metrics;
 pub mod push;
+pub mod store;
 pub mod telemetry;
 pub mod vault;
