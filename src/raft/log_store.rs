@@ -1,0 +1,162 @@
+//! Raft's log and vote, on the store.
+//!
+//! Owns the keys of the log and of the vote. Every change goes through the store's one ordered writer, and whatever
+//! Raft is told to be durable was synced before: a vote or an entry that is forgotten after it was acknowledged lets
+//! two leaders win one term. (openraft, "Production checklist" and `io_ordering`.)
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::store::codec;
+use crate::store::engine::{Batch, Family};
+use crate::store::keys;
+use crate::store::writer::Store;
+
+/// Entries that are read at once, at most: what openraft asks for is a replication payload of a few hundred, or the
+/// entries to apply after a restart, in as many turns as it takes.
+const MAX_READ: usize = 4_096;
+
+/// See the module.
+#[derive(Clone)]
+pub struct LogStore {
+    store: Store,
+}
+
+impl LogStore {
+    /// The log that `store` holds.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> io::Result<Option<T>> {
+        let Some(bytes) = self.store.get(Family::Meta, key).map_err(io::Error::other)? else { return Ok(None) };
+        let value = codec::decode(&bytes).map_err(|error| corrupt(&String::from_utf8_lossy(key), &error))?;
+        Ok(Some(value))
+    }
+
+    fn purged(&self) -> io::Result<Option<LogId>> {
+        self.read(keys::PURGED)
+    }
+}
+
+/// A record that cannot be what was written: with its place, so that the log says what is lost.
+fn corrupt(place: &str, error: &codec::DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the record {place} of the store cannot be read: {error}"))
+}
+
+fn decode_entry(key: &[u8], value: &[u8]) -> io::Result<Entry> {
+    let index = keys::log_index(key).unwrap_or_default();
+    codec::decode(value).map_err(|error| corrupt(&format!("{index} of the log"), &error))
+}
+
+/// A range of indices as `[start, end)`.
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&end) => end.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (mut start, end) = bounds(&range);
+        let mut entries = Vec::new();
+        while start < end {
+            let keys = keys::log(start).to_vec()..keys::log(end).to_vec();
+            let records = self.store.scan(Family::Log, keys, MAX_READ).map_err(io::Error::other)?;
+            let full = records.len() == MAX_READ;
+            for (key, value) in &records {
+                entries.push(decode_entry(key, value)?);
+            }
+            let Some(last) = entries.last().filter(|_| full) else { break };
+            start = last.log_id.index() + 1;
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        self.read(keys::VOTE)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let last_purged_log_id = self.purged()?;
+        let last = self.store.last(Family::Log).map_err(io::Error::other)?;
+        let last_log_id = match last {
+            Some((key, value)) => Some(decode_entry(&key, &value)?.log_id),
+            None => last_purged_log_id,
+        };
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, keys::VOTE, codec::encode(vote).map_err(io::Error::other)?);
+        self.store.commit(batch).await.map_err(io::Error::other)
+    }
+
+    /// Not synced: it only spares a restarted node the wait for the leader's word on what is committed.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let mut batch = Batch::default();
+        match committed {
+            Some(log_id) => batch.put(Family::Meta, keys::COMMITTED, codec::encode(&log_id).map_err(io::Error::other)?),
+            None => batch.delete(Family::Meta, keys::COMMITTED),
+        };
+        self.store.write(batch).await.map_err(io::Error::other)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.read(keys::COMMITTED)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = Batch::default();
+        for entry in entries {
+            let value = codec::encode(&entry).map_err(io::Error::other)?;
+            batch.put(Family::Log, keys::log(entry.log_id.index()), value);
+        }
+        let durable = move |result: Result<(), _>| callback.io_completed(result.map_err(io::Error::other));
+        self.store.append(batch, durable).await.map_err(io::Error::other)
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let start = last_log_id.map_or(0, |log_id| log_id.index() + 1);
+        let mut batch = Batch::default();
+        batch.delete_range(Family::Log, keys::log(start).to_vec()..keys::log(u64::MAX).to_vec());
+        self.store.commit(batch).await.map_err(io::Error::other)
+    }
+
+    /// Where the log begins now and what goes are one batch: no crash leaves a hole that nobody knows of.
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, keys::PURGED, codec::encode(&log_id).map_err(io::Error::other)?);
+        batch.delete_range(Family::Log, keys::log(0).to_vec()..keys::log(log_id.index() + 1).to_vec());
+        self.store.commit(batch).await.map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,14 @@
+//! The replicated ledger: openraft on the store, between peers that know each other by the cluster's identity.
+//!
+//! Owns everything that makes several controllers one: who is a member, who leads, what is committed. Only this folder
+//! uses openraft. Must never acknowledge what was not synced, serve Raft for a cluster that is not its own, or begin
+//! leader work before an entry of its own term is applied.
+
+mod leader;
+mod ledger;
+mod log_store;
+pub mod rpc;
+mod running;
+mod snapshot;
+mod state_machine;
+mod types;

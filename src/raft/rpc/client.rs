@@ -1,0 +1,264 @@
+//! Asking a peer: one connection, one request at a time; and Raft's way to one member on top of it.
+//!
+//! Owns the connection. A request that was given up leaves an answer under way, so its connection is never used
+//! again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, v2::RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend};
+use tokio::time::timeout;
+
+use super::frame::{self, FrameError};
+use super::message::{Address, RaftRequest, RaftResponse, Request, Response};
+use super::network::{Connection, Network};
+use crate::domain::ids::{ClusterId, Epoch, NodeId};
+use crate::domain::membership::Member;
+use crate::raft::types::{Snapshot, TypeConfig, Vote};
+
+/// A snapshot goes out in pieces of this size.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+
+/// A snapshot of [`crate::raft::snapshot::MAX_BYTES`] takes seconds on a slow link; the peer that it is for can do
+/// nothing else meanwhile.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(60);
+
+/// A peer that cannot be reached is tried again after this. Short: a restarted peer should not wait for its leader.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection, or no handshake.
+    #[error("{address} cannot be reached: {why}")]
+    Connect {
+        /// Whom.
+        address: SocketAddr,
+        /// The network's words.
+        why: String,
+        /// What failed.
+        #[source]
+        cause: io::Error,
+    },
+    /// The connection broke, or what came is no frame.
+    #[error("{0} gave no answer")]
+    Frame(SocketAddr, #[source] FrameError),
+    /// No answer in time.
+    #[error("{0} did not answer in time")]
+    Late(SocketAddr),
+    /// The peer says why it cannot.
+    #[error("{0} answers: {1}")]
+    Refused(SocketAddr, String),
+}
+
+/// The way to one address.
+pub struct Link {
+    network: Arc<dyn Network>,
+    address: SocketAddr,
+    connection: Option<Connection>,
+}
+
+impl Link {
+    /// A way to `address`; it is dialled when it is needed.
+    pub fn new(network: Arc<dyn Network>, address: SocketAddr) -> Self {
+        Self { network, address, connection: None }
+    }
+
+    /// Sends `request` and waits for the answer, `limit` at most.
+    ///
+    /// # Errors
+    /// As [`CallError`]. The request may have been carried out all the same.
+    pub async fn call(&mut self, request: &Request, limit: Duration) -> Result<Response, CallError> {
+        let address = self.address;
+        timeout(limit, self.exchange(request, &[])).await.unwrap_or(Err(CallError::Late(address)))
+    }
+
+    /// Dropped half-way, it leaves no connection behind: that one is put back only when the answer is complete.
+    async fn exchange(&mut self, request: &Request, pieces: &[u8]) -> Result<Response, CallError> {
+        let fresh = self.connection.is_none();
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.dial().await?,
+        };
+        let mut answered = ask(&mut connection, request, pieces).await;
+        // The other end may have closed an idle connection (its process was restarted): that says nothing of now.
+        if matches!(answered, Err(FrameError::Closed | FrameError::Io(_))) && !fresh {
+            connection = self.dial().await?;
+            answered = ask(&mut connection, request, pieces).await;
+        }
+        let response = answered.map_err(|error| CallError::Frame(self.address, error))?;
+        if !matches!(response, Response::Misdirected { .. } | Response::NotMember { .. }) {
+            self.connection = Some(connection);
+        }
+        Ok(response)
+    }
+
+    async fn dial(&self) -> Result<Connection, CallError> {
+        self.network.connect(self.address).await.map_err(|cause| CallError::Connect {
+            address: self.address,
+            why: self.network.explain(&cause),
+            cause,
+        })
+    }
+}
+
+async fn ask(connection: &mut Connection, request: &Request, pieces: &[u8]) -> Result<Response, FrameError> {
+    frame::write(connection, request).await?;
+    for piece in pieces.chunks(PIECE_BYTES) {
+        frame::write_bytes(connection, piece).await?;
+    }
+    frame::read(connection).await
+}
+
+/// Makes Raft's ways to members.
+#[derive(Clone)]
+pub struct Links {
+    /// The network.
+    pub network: Arc<dyn Network>,
+    /// Us.
+    pub node: NodeId,
+    /// Our cluster.
+    pub cluster: ClusterId,
+    /// And how often it was formed anew.
+    pub epoch: Epoch,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Links {
+    type Network = MemberLink;
+
+    async fn new_client(&mut self, target: NodeId, member: &Member) -> MemberLink {
+        MemberLink {
+            link: Link::new(self.network.clone(), member.address),
+            address: Address { cluster: self.cluster, epoch: self.epoch, source: self.node, target },
+        }
+    }
+}
+
+/// Raft's way to one member.
+pub struct MemberLink {
+    link: Link,
+    address: Address,
+}
+
+impl MemberLink {
+    async fn call(&mut self, request: RaftRequest, kind: RPCTypes, ttl: Duration) -> Result<RaftResponse, RpcError> {
+        let request = Request::Raft(self.address, request);
+        let answer = self.link.call(&request, ttl).await;
+        self.understand(answer, kind, ttl)
+    }
+
+    fn understand(&self, answer: Result<Response, CallError>, kind: RPCTypes, ttl: Duration) -> Result<RaftResponse, RpcError> {
+        let text = |text: String| AnyError::error(text);
+        match answer {
+            Ok(Response::Raft(response)) => Ok(*response),
+            Ok(Response::NotMember { .. }) => Err(Unreachable::new(&text("it does not take us for a member".into())).into()),
+            Ok(Response::Misdirected { node, .. }) => {
+                Err(Unreachable::new(&text(format!("its address belongs to node {node}"))).into())
+            }
+            Ok(Response::Unable(why)) => Err(NetworkError::new(&text(why)).into()),
+            Ok(other) => Err(NetworkError::new(&text(format!("an answer of another kind: {other:?}"))).into()),
+            Err(CallError::Late(_)) => Err(Timeout {
+                action: kind,
+                id: self.address.source,
+                target: self.address.target,
+                timeout: ttl,
+            }
+            .into()),
+            Err(error @ CallError::Connect { .. }) => Err(Unreachable::new(&error).into()),
+            Err(error) => Err(NetworkError::new(&error).into()),
+        }
+    }
+
+    fn odd(other: &RaftResponse) -> RpcError {
+        NetworkError::new(&AnyError::error(format!("an answer of another kind: {other:?}"))).into()
+    }
+}
+
+type RpcError = RPCError<TypeConfig>;
+
+impl RaftNetworkV2<TypeConfig> for MemberLink {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        match self.call(RaftRequest::Append(rpc), RPCTypes::AppendEntries, option.hard_ttl()).await? {
+            RaftResponse::Append(response) => Ok(response),
+            other => Err(Self::odd(&other)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        match self.call(RaftRequest::Vote(rpc), RPCTypes::Vote, option.hard_ttl()).await? {
+            RaftResponse::Vote(response) => Ok(response),
+            other => Err(Self::odd(&other)),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        match self.call(RaftRequest::PreVote(rpc), RPCTypes::Vote, option.hard_ttl()).await? {
+            RaftResponse::Vote(response) => Ok(response),
+            other => Err(Self::odd(&other)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let bytes = snapshot.snapshot.len() as u64;
+        let request = Request::Raft(self.address, RaftRequest::Snapshot { vote, meta: snapshot.meta, bytes });
+        let address = self.link.address;
+        let answer = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            answer = timeout(SNAPSHOT_LIMIT, self.link.exchange(&request, &snapshot.snapshot)) => answer,
+        };
+        let answer = answer.unwrap_or(Err(CallError::Late(address)));
+        match self.understand(answer, RPCTypes::InstallSnapshot, SNAPSHOT_LIMIT) {
+            Ok(RaftResponse::Snapshot(response)) => Ok(response),
+            Ok(other) => {
+                Err(NetworkError::new(&AnyError::error(format!("an answer of another kind: {other:?}"))).into())
+            }
+            Err(RPCError::Timeout(late)) => Err(late.into()),
+            Err(RPCError::Unreachable(error)) => Err(error.into()),
+            Err(error) => Err(NetworkError::new(&error).into()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        match self.call(RaftRequest::Transfer(request), RPCTypes::TransferLeader, option.hard_ttl()).await? {
+            RaftResponse::Transfer(Ok(())) => Ok(Ok(())),
+            RaftResponse::Transfer(Err(why)) => Err(NetworkError::new(&AnyError::error(why)).into()),
+            other => Err(Self::odd(&other)),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY)))
+    }
+}

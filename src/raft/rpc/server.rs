@@ -1,0 +1,262 @@
+//! Answering peers: accepts, shakes hands, reads requests, answers.
+//!
+//! Owns the limits on who dials us: how many at once, how many from one address, how long each may take. A stranger
+//! costs a handshake that fails, and a log line a minute.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::PIECE_BYTES;
+use super::frame::{self, FrameError};
+use super::message::{Address, RaftRequest, Request, Response};
+use super::network::{Acceptor, Connection, Incoming, Network};
+use crate::domain::ids::NodeId;
+use crate::raft::snapshot;
+use crate::raft::types::{SnapshotMeta, Vote};
+
+/// Connections at once: five voters and a few learners hold three or four each.
+const MAX_CONNECTIONS: usize = 128;
+
+/// Connections at once from one address: one peer holds three or four, and a reset one lingers a moment.
+const MAX_FROM_ONE: usize = 16;
+
+/// A handshake in one network takes milliseconds; half-open ones must not fill the places.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The rest of a frame, or a snapshot's next piece, arrives within this.
+const FRAME_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection that says nothing is closed after this. Heartbeats come many times a second; a standby's ways to other
+/// standbys are used now and then.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// After `accept` failed (out of file descriptors, usually).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The same cause from the same address is logged once in this time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Addresses whose last log line is remembered. Beyond it all are forgotten: a few lines more.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// What peers are answered.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    async fn answer(&self, from: IpAddr, request: Request) -> Response;
+
+    /// Answers a snapshot, whole.
+    async fn install(&self, address: Address, vote: Vote, meta: SnapshotMeta, data: Vec<u8>) -> Response;
+
+    /// A connection over which `source` sent Raft's requests has ended.
+    fn hung_up(&self, source: NodeId);
+}
+
+/// What happened on the peers' port, by label.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Handshakes that failed.
+    pub strangers: AtomicU64,
+    /// Connections that were dropped because there were too many.
+    pub crowded_out: AtomicU64,
+    /// Frames that could not be read.
+    pub bad_frames: AtomicU64,
+    /// Frames for another cluster, epoch or node.
+    pub misdirected: AtomicU64,
+    /// Frames of nodes that are no members.
+    pub not_members: AtomicU64,
+}
+
+/// The peers' port.
+pub struct Server {
+    network: Arc<dyn Network>,
+    handler: Arc<dyn Handler>,
+    counts: Arc<Counts>,
+    places: Arc<Semaphore>,
+    from: Mutex<HashMap<IpAddr, usize>>,
+    told: Mutex<HashMap<(IpAddr, &'static str), Instant>>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Answers with `handler` until `stop`.
+    pub fn new(
+        network: Arc<dyn Network>,
+        handler: Arc<dyn Handler>,
+        counts: Arc<Counts>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            network,
+            handler,
+            counts,
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            from: Mutex::default(),
+            told: Mutex::default(),
+            stop,
+        })
+    }
+
+    /// Serves those who dial `acceptor`; ends with `stop`.
+    pub async fn run(self: Arc<Self>, mut acceptor: Box<dyn Acceptor>) {
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = acceptor.accept() => accepted,
+            };
+            let incoming = match accepted {
+                Ok(incoming) => incoming,
+                Err(error) => {
+                    tracing::debug!(%error, "a peer's connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = self.places.clone().try_acquire_owned() else {
+                self.crowded_out(incoming.from, "all places are taken");
+                continue;
+            };
+            if !self.enter(incoming.from) {
+                self.crowded_out(incoming.from, "it holds too many connections");
+                continue;
+            }
+            let server = self.clone();
+            tasks.spawn(async move {
+                let from = incoming.from;
+                tokio::select! {
+                    () = server.stop.cancelled() => {}
+                    () = server.serve(incoming) => {}
+                }
+                server.leave(from);
+                drop(place);
+            });
+        }
+    }
+
+    async fn serve(&self, incoming: Incoming) {
+        let from = incoming.from;
+        let mut connection = match timeout(HANDSHAKE_LIMIT, incoming.handshake).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                self.counts.strangers.fetch_add(1, Ordering::Relaxed);
+                self.tell(from, "stranger", &format!("no handshake: {}", self.network.explain(&error)));
+                return;
+            }
+            Err(_) => {
+                self.counts.strangers.fetch_add(1, Ordering::Relaxed);
+                self.tell(from, "stranger", "no handshake in time");
+                return;
+            }
+        };
+        let mut raft_source = None;
+        if let Err(error) = self.converse(from, &mut connection, &mut raft_source).await
+            && !matches!(error, FrameError::Closed | FrameError::Io(_))
+        {
+            self.counts.bad_frames.fetch_add(1, Ordering::Relaxed);
+            self.tell(from, error.label(), &error.to_string());
+        }
+        drop(connection);
+        if let Some(source) = raft_source {
+            self.handler.hung_up(source);
+        }
+    }
+
+    async fn converse(
+        &self,
+        from: IpAddr,
+        connection: &mut Connection,
+        raft_source: &mut Option<NodeId>,
+    ) -> Result<(), FrameError> {
+        loop {
+            let Ok(request) = timeout(IDLE_LIMIT, frame::read(connection)).await else { return Ok(()) };
+            let request: Request = request?;
+            if let Request::Raft(address, _) = &request {
+                *raft_source = Some(address.source);
+            }
+            let response = match request {
+                Request::Raft(address, RaftRequest::Snapshot { vote, meta, bytes }) => {
+                    let data = read_pieces(connection, bytes).await?;
+                    self.handler.install(address, vote, meta, data).await
+                }
+                request => self.handler.answer(from, request).await,
+            };
+            frame::write(connection, &response).await?;
+            match response {
+                Response::Misdirected { .. } => {
+                    self.counts.misdirected.fetch_add(1, Ordering::Relaxed);
+                    self.tell(from, "misdirected", "a frame for another cluster, epoch or node");
+                    return Ok(());
+                }
+                Response::NotMember { .. } => {
+                    self.counts.not_members.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn enter(&self, from: IpAddr) -> bool {
+        let mut counts = self.from.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(from).or_default();
+        if *count >= MAX_FROM_ONE {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn leave(&self, from: IpAddr) {
+        let mut counts = self.from.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&from);
+            }
+        }
+    }
+
+    fn crowded_out(&self, from: IpAddr, why: &'static str) {
+        self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
+        self.tell(from, "crowded", why);
+    }
+
+    /// Once per address, cause and minute.
+    fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&(from, cause)).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
+            return;
+        }
+        if told.len() >= MAX_REMEMBERED {
+            told.clear();
+        }
+        told.insert((from, cause), now);
+        tracing::warn!(peer = %from, "refused on the peers' port: {what}");
+    }
+}
+
+async fn read_pieces(connection: &mut Connection, bytes: u64) -> Result<Vec<u8>, FrameError> {
+    let total = usize::try_from(bytes).ok().filter(|total| *total <= snapshot::MAX_BYTES);
+    let total = total.ok_or(FrameError::Oversized(usize::try_from(bytes).unwrap_or(usize::MAX)))?;
+    // The memory grows with what has arrived, not with what was promised.
+    let mut data = Vec::new();
+    while data.len() < total {
+        let piece = timeout(FRAME_LIMIT, frame::read_bytes(connection)).await.map_err(|_| FrameError::Closed)??;
+        if piece.is_empty() || piece.len() > PIECE_BYTES || data.len() + piece.len() > total {
+            return Err(FrameError::Oversized(piece.len()));
+        }
+        data.extend(piece);
+    }
+    Ok(data)
+}

@@ -1,0 +1,227 @@
+//! A node that takes part in a cluster: openraft, started on a store, and what is asked of it.
+//!
+//! Owns the configuration that openraft is given. Must never be started twice on one store, nor answer for a cluster
+//! other than its marker's.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::log_store::LogStore;
+use super::rpc::client::{Link, Links};
+use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
+use super::state_machine::{Machine, SharedLedger};
+use super::types::{RaftMetrics, Runtime, TypeConfig, term_of};
+use crate::domain::ids::{ClusterId, Epoch, NodeId, Term};
+use crate::domain::ledger::{Command, Reply};
+use crate::domain::membership::Member;
+use crate::store::writer::Store;
+
+/// Entries between two snapshots. An entry of a delivery is some 250 bytes: 2 MiB of log, replayed in milliseconds.
+const SNAPSHOT_EVERY: u64 = 8_192;
+
+/// Entries that are kept behind a snapshot, for members that were away for a moment.
+const KEEP_BEHIND: u64 = 1_024;
+
+/// Entries in one message to a member.
+const MAX_PAYLOAD: u64 = 512;
+
+/// A snapshot of a full ledger takes seconds to send.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(60);
+
+/// One message to the leader and back.
+const FORWARD_LIMIT: Duration = Duration::from_secs(1);
+
+/// How fast Raft is. The election timeout's upper end is also the lease of a leader.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing waits for the lease and for something between these two.
+    pub election_min: Duration,
+    /// See there.
+    pub election_max: Duration,
+}
+
+/// Who this node is, in which cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// How often it was formed anew.
+    pub epoch: Epoch,
+}
+
+/// See the module.
+pub struct Running {
+    pub(super) raft: Raft<TypeConfig, Machine>,
+    pub(super) ledger: SharedLedger,
+    pub(super) identity: Identity,
+    pub(super) links: Links,
+    /// Whoever presented itself to us, and where it says it is. Read by the leader's reconciliation.
+    pub(super) presented: Mutex<HashMap<NodeId, Presented>>,
+    /// Bumped when there may be something to reconcile.
+    pub(super) wake: Notify,
+    lease: Duration,
+}
+
+/// A node that has presented itself.
+#[derive(Clone, Debug)]
+pub(super) struct Presented {
+    pub(super) member: Member,
+    pub(super) at: Instant,
+    /// It is about to go.
+    pub(super) leaving: bool,
+}
+
+impl Running {
+    /// Starts openraft on `store`.
+    ///
+    /// # Errors
+    /// What `store` holds cannot be used, with the place.
+    pub async fn start(store: Store, links: Links, timings: Timings) -> io::Result<Arc<Self>> {
+        let identity = Identity { node: links.node, cluster: links.cluster, epoch: links.epoch };
+        let config = config(identity, timings).validate().map_err(io::Error::other)?;
+        let (machine, ledger) = Machine::load(store.clone())?;
+        let raft = Raft::new(identity.node, Arc::new(config), links.clone(), LogStore::new(store), machine);
+        let raft = raft.await.map_err(io::Error::other)?;
+        Ok(Arc::new(Self {
+            raft,
+            ledger,
+            identity,
+            links,
+            presented: Mutex::default(),
+            wake: Notify::new(),
+            // A tenth less than followers wait: clocks of two machines do not run equally fast.
+            lease: timings.election_max * 9 / 10,
+        }))
+    }
+
+    /// What can be seen of Raft now.
+    pub(super) fn metrics(&self) -> RaftMetrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// The term in which this node leads.
+    pub(super) fn leads_in(&self) -> Option<Term> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader).then_some(Term(metrics.current_term))
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.leads_in().is_some()
+    }
+
+    /// Whether this node leads in `term`, and no other node can have been elected yet.
+    pub(super) fn holds_lease(&self, term: Term) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader || metrics.current_term != term.0 {
+            return false;
+        }
+        let membership = metrics.membership_config.membership();
+        let alone = membership.voter_ids().all(|voter| voter == self.identity.node);
+        alone || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < self.lease)
+    }
+
+    /// Whom this node takes for the leader, and where that one is.
+    pub(super) fn leader(&self) -> Option<(NodeId, SocketAddr)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        let member = metrics.membership_config.membership().get_node(&leader)?;
+        Some((leader, member.address))
+    }
+
+    /// Commits `command` here, as the leader.
+    pub(super) async fn propose(&self, command: Command) -> Result<Reply, String> {
+        match self.raft.client_write(command).await {
+            Ok(written) => Ok(written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err("this replica does not lead".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Has a fact committed by whoever leads.
+    pub(super) async fn forward(&self, command: Command) -> Result<Reply, String> {
+        let response = self.ask_leader(MemberRequest::Forward(command)).await?;
+        match response {
+            MemberResponse::Applied(reply) => Ok(reply),
+            _ => Err("the leader has changed".into()),
+        }
+    }
+
+    /// Asks whoever leads.
+    pub(super) async fn ask_leader(&self, request: MemberRequest) -> Result<MemberResponse, String> {
+        let (leader, address) = self.leader().ok_or("no leader is known")?;
+        self.ask(leader, address, request).await
+    }
+
+    /// Asks a node of this cluster.
+    pub(super) async fn ask(
+        &self,
+        target: NodeId,
+        address: SocketAddr,
+        request: MemberRequest,
+    ) -> Result<MemberResponse, String> {
+        let Identity { node, cluster, epoch } = self.identity;
+        let request = Request::Member(Address { cluster, epoch, source: node, target }, request);
+        let mut link = Link::new(self.links.network.clone(), address);
+        match link.call(&request, FORWARD_LIMIT).await {
+            Ok(Response::Member(response)) => Ok(response),
+            Ok(Response::Unable(why)) => Err(why),
+            Ok(_) => Err(format!("{address} is not node {target} of this cluster any more")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The term of the newest entry that is applied here.
+    pub(super) fn applied_term(&self) -> Option<Term> {
+        self.ledger.read(|applied| applied.log_id.as_ref().map(term_of))
+    }
+
+    /// Stops openraft. Nothing is written to the store afterwards.
+    pub(super) async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop in order");
+        }
+    }
+}
+
+/// Runs `task` with random numbers from `seed`: openraft draws its election timeouts from it. Whatever starts a task
+/// of openraft's has to run inside.
+pub fn seeded<F: Future>(seed: u64, task: F) -> impl Future<Output = F::Output> {
+    Runtime::scope(seed, task)
+}
+
+fn config(identity: Identity, timings: Timings) -> Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        cluster_name: identity.cluster.to_string(),
+        heartbeat_interval: millis(timings.heartbeat),
+        election_timeout_min: millis(timings.election_min),
+        election_timeout_max: millis(timings.election_max),
+        install_snapshot_timeout: millis(SNAPSHOT_LIMIT),
+        max_payload_entries: MAX_PAYLOAD,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        max_in_snapshot_log_to_keep: KEEP_BEHIND,
+        // A member that is further behind than a snapshot would bring it gets the snapshot.
+        replication_lag_threshold: SNAPSHOT_EVERY + KEEP_BEHIND,
+        // A node that was cut off does not disturb the others when it comes back.
+        enable_pre_vote: Some(true),
+        // A restarted leader has to be elected again: what is committed is known only then.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    }
+}
