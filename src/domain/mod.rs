@@ -2,7 +2,12 @@
 
 pub mod announcement;
 pub mod backoff;
+pub mod bootstrap;
 pub mod delivery;
+pub mod handover;
 pub mod ids;
 pub mod ledger;
+pub mod membership;
+pub mod peers;
 pub mod pod;
+pub mod quorum;

@@ -1,0 +1,399 @@
+//! How replicas that know no fixed size form one cluster, or join the one that exists.
+//!
+//! Pure. Owns rules 1 to 6 of bootstrapping: what a node answers, what it thereby promises, and what it does after a
+//! round. What must never happen: two nodes initialise. The shell keeps one [`Bootstrap`] behind a lock, since answers
+//! are given while a round is under way, and runs rounds one after the other:
+//!
+//! 1. fresh list, [`Bootstrap::begin`]; 2. a probe to each peer that it names; 3. a fresh read of the pods of the
+//! silent; 4. [`Bootstrap::decide`]; 5. on [`Decision::ReadAgain`] a second fresh list, and `decide` again.
+//!
+//! It has to answer probes before its first read.
+//!
+//! **Why at most one initialises.** "Smallest" is the smallest pod uid of the list (one list, one initialiser, even if
+//! storage is lost and the node id with it). A node's list is fixed from the first probe of a round to its decision;
+//! where absentees change it, that round decides nothing. Let a initialise under A and b under B, A != B. If each lists
+//! the other, the later of the two answers "A" and "B" was given by a node whose list was another within the very round
+//! that made it initialise: impossible. If only B lists a, then a has promised B to b, and may not initialise under A
+//! before b answers with another list, after which b needs a new round. If a third node answered both, it is `held`
+//! for b until its promise to a has ended. A promise ends by an answer to a probe that was sent after the promise was
+//! made: neither a delayed frame nor a dead incarnation can end it.
+//!
+//! **What these rules cannot do**, said here since no rule of a node alone could:
+//! - Promises are in memory. One who restarts within somebody's round forgets; two clusters then need a list that
+//!   drops a living pod, too.
+//! - Rule 4 takes the API server's word. A peer that initialised, kept its storage, and is in a crash loop while every
+//!   other listed peer is new, is left behind: two clusters, which rule 5 reports once it is back. The other choice,
+//!   to wait, would block every roll-out that replaces a broken pod. The same holds for a living peer that is
+//!   unreachable while its status still says that it is not running, if it has never asked us.
+//! - Total loss of storage is a new cluster with an empty ledger (rule 6): dialling first and the receiver's single
+//!   accept protect then, not the ledger.
+//! - "Start over" is taken only by a node on pod-bound storage. On lasting storage a voter that is not listed may be a
+//!   pod on its way to another node: it would come back to a second cluster. `recover` is for that.
+//!
+//! A node that has asked us is never absent by its container's status, which lags; its pod gone is another matter.
+
+mod promises;
+mod reason;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::ids::{BootId, ClusterId, Epoch, NodeId, PodUid};
+use super::peers::{Answer, Heard, Listed, LogState, PodState, Probe, Silence, Standing, uids};
+use promises::Promises;
+pub use reason::Reason;
+
+/// How often the reasons of a wait are logged.
+pub const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// After this long a node that fails on identity alone reports ready, so that a roll-out of a new secret goes on.
+pub const READY_WITHOUT_IDENTITY_AFTER: Duration = Duration::from_secs(60);
+
+/// Most pods that are remembered for having asked us. One that is not remembered gets no list and hence no promise.
+pub const MAX_ASKED: usize = 256;
+
+/// Who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Myself {
+    /// Our own pod.
+    pub uid: PodUid,
+    /// Our storage's id.
+    pub node: NodeId,
+    /// This process.
+    pub boot: BootId,
+    /// Our storage goes with our pod.
+    pub bound_to_pod: bool,
+}
+
+/// What one round has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// The fresh read that [`Bootstrap::begin`] was given.
+    pub listed: Vec<Listed>,
+    /// What became of the probe to each peer that `begin` named.
+    pub heard: BTreeMap<PodUid, Heard>,
+    /// The second fresh read, after [`Decision::ReadAgain`].
+    pub second: Option<Vec<Listed>>,
+    /// We have an identity for peers.
+    pub identity: bool,
+}
+
+/// What to do after a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A member with a leader, or one whose leader is Raft's to find: nothing to do.
+    Stay,
+    /// Another round, soon. The reasons say what for.
+    Wait,
+    /// A second fresh read, then decide again.
+    ReadAgain,
+    /// Draw a cluster id and initialise ourselves alone. From now on our answers say so.
+    Initialise,
+    /// Ask this member to let us join; once it agrees, persist the cluster's id.
+    Join {
+        /// Where to ask.
+        at: Listed,
+        /// Who is there.
+        node: NodeId,
+        /// Its cluster.
+        cluster: ClusterId,
+        /// The cluster's epoch.
+        epoch: Epoch,
+    },
+    /// Several clusters behind one service: join none, and report.
+    Conflict {
+        /// Which.
+        clusters: Vec<ClusterId>,
+    },
+    /// The remembered cluster is no more: wipe the storage, draw a new id, begin again.
+    StartOver {
+        /// Which one is forgotten.
+        cluster: ClusterId,
+    },
+    /// There is a peer, and we have no identity to show it: exit with code 2 and name the keys.
+    NeedIdentity,
+}
+
+/// A decision, and a line for the log for each peer that keeps us waiting or is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// What to do.
+    pub decision: Decision,
+    /// Why, one line each.
+    pub reasons: Vec<Reason>,
+}
+
+impl Ruling {
+    /// Whether only another secret at each silent peer keeps an uninitialised node from a cluster.
+    pub fn fails_on_identity_alone(&self) -> bool {
+        let mut silent = self.reasons.iter().filter_map(|reason| match reason {
+            Reason::Silent { silence, .. } => Some(silence),
+            _ => None,
+        });
+        let first = silent.next();
+        self.decision == Decision::Wait
+            && first == Some(&Silence::OtherSecret)
+            && silent.all(|s| *s == Silence::OtherSecret)
+    }
+
+    /// Whether a node with empty storage, which has had such rulings for `lasted`, is to report ready.
+    pub fn ready_all_the_same(&self, standing: Standing, lasted: Duration) -> bool {
+        standing == Standing::Uninitialised && self.fails_on_identity_alone() && lasted >= READY_WITHOUT_IDENTITY_AFTER
+    }
+}
+
+/// The state machine: what we are, what we have promised, and what we compare.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    me: Myself,
+    standing: Standing,
+    log: Option<LogState>,
+    /// What is compared, promised and used for "smallest": sorted. `None` while no fresh read lists us.
+    list: Option<Vec<PodUid>>,
+    /// Absent by the last decision, and whether its pod is gone.
+    absent: BTreeMap<PodUid, PodState>,
+    /// Who has asked us.
+    asked: BTreeSet<PodUid>,
+    promises: Promises,
+}
+
+impl Bootstrap {
+    /// A process that has just started, with what its storage says.
+    pub fn new(me: Myself, standing: Standing, log: Option<LogState>) -> Self {
+        let (absent, asked) = (BTreeMap::new(), BTreeSet::new());
+        Self { me, standing, log, list: None, absent, asked, promises: Promises::default() }
+    }
+
+    /// What we are now.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Raft or storage has news of what we are, and of our log.
+    pub fn set_standing(&mut self, standing: Standing, log: Option<LogState>) {
+        (self.standing, self.log) = (standing, log);
+    }
+
+    /// Begins a round with a fresh read; returns whom to probe: all other listed peers, and those to whom we are bound.
+    pub fn begin(&mut self, listed: &[Listed]) -> Vec<Listed> {
+        self.promises.begin_round();
+        self.absent.retain(|uid, pod| *pod == PodState::Gone || !self.asked.contains(uid));
+        self.list = self.compared(listed, &self.absent);
+        let known = uids(listed);
+        let unlisted = self.promises.receivers().filter(|receiver| known.binary_search(&receiver.uid).is_err());
+        let mut peers: Vec<Listed> = listed.iter().cloned().chain(unlisted.cloned()).collect();
+        peers.retain(|peer| peer.uid != self.me.uid);
+        peers.sort();
+        peers.dedup_by(|a, b| a.uid == b.uid);
+        peers
+    }
+
+    /// What to send to the peers of this round; `None` while we are not listed, for nobody could ask back.
+    pub fn probe(&self, listed: &[Listed]) -> Option<Probe> {
+        let from = listed.iter().find(|listed| listed.uid == self.me.uid)?.clone();
+        Some(Probe { from, node: self.me.node, boot: self.me.boot })
+    }
+
+    /// Answers a peer. From an uninitialised node it is a promise not to initialise under another list.
+    pub fn answer(&mut self, probe: &Probe) -> Answer {
+        let remembered = self.asked.contains(&probe.from.uid) || self.asked.len() < MAX_ASKED;
+        if remembered {
+            self.asked.insert(probe.from.uid.clone());
+        }
+        let mut list = self.list.clone().filter(|_| remembered && self.standing == Standing::Uninitialised);
+        let held = self.list.as_ref().is_some_and(|list| self.promises.held(list, &probe.from.uid));
+        if let Some(promised) = &list
+            && !self.promises.make(&probe.from, probe.boot, promised)
+        {
+            list = None;
+        }
+        let Myself { uid, node, boot, bound_to_pod } = self.me.clone();
+        Answer { uid, node, boot, bound_to_pod, standing: self.standing, list, held, log: self.log }
+    }
+
+    /// Decides what follows from a round. The lock that guards `answer` is held: an `Initialise` takes effect here.
+    pub fn decide(&mut self, round: &Round) -> Ruling {
+        self.promises.end(round);
+        let mut reasons = Vec::new();
+        if !round.listed.iter().any(|listed| listed.uid == self.me.uid) {
+            reasons.push(Reason::NotListed);
+        }
+        self.absent = self.hear_silence(round, &mut reasons);
+        let decision = match self.standing.cluster() {
+            _ if matches!(self.standing, Standing::Initialising) => Decision::Stay,
+            None => self.newcomer(round, &mut reasons),
+            Some(mine) => self.returner(round, mine, &mut reasons),
+        };
+        if decision == Decision::Initialise {
+            self.standing = Standing::Initialising;
+        }
+        Ruling { decision, reasons }
+    }
+
+    /// The list that is compared: the listed less the absent. `None`: we are not in it.
+    fn compared(&self, listed: &[Listed], absent: &BTreeMap<PodUid, PodState>) -> Option<Vec<PodUid>> {
+        let list: Vec<PodUid> = uids(listed).into_iter().filter(|uid| !absent.contains_key(uid)).collect();
+        list.contains(&self.me.uid).then_some(list)
+    }
+
+    /// Rule 4: who is absent, with a line for each that is silent.
+    fn hear_silence(&self, round: &Round, reasons: &mut Vec<Reason>) -> BTreeMap<PodUid, PodState> {
+        let mut absent = BTreeMap::new();
+        for peer in self.others(round) {
+            let Some(Heard::Silent(silence, pod)) = round.heard.get(&peer.uid) else { continue };
+            let (peer, silence, pod) = (peer.clone(), silence.clone(), *pod);
+            let asked = self.asked.contains(&peer.uid);
+            if pod == PodState::Gone || (pod == PodState::NotRunning && !asked) {
+                absent.insert(peer.uid.clone(), pod);
+                reasons.push(Reason::Absent { peer, silence, pod });
+            } else {
+                reasons.push(Reason::Silent { peer, silence, pod, asked });
+            }
+        }
+        absent
+    }
+
+    fn others<'a>(&self, round: &'a Round) -> impl Iterator<Item = &'a Listed> {
+        let me = self.me.uid.clone();
+        round.listed.iter().filter(move |listed| listed.uid != me)
+    }
+
+    /// No cluster in our storage: rules 2, 3 and 5.
+    fn newcomer(&mut self, round: &Round, reasons: &mut Vec<Reason>) -> Decision {
+        let clusters = clusters_of_members(round);
+        if clusters.len() > 1 {
+            return Decision::Conflict { clusters: clusters.into_iter().collect() };
+        }
+        if let Some(join) = clusters.first().and_then(|cluster| self.joinable(round, *cluster, Epoch(0))) {
+            return join;
+        }
+        self.form(round, reasons)
+    }
+
+    /// Rule 3, on a list that has stood since before the first probe of this round.
+    fn form(&mut self, round: &Round, reasons: &mut Vec<Reason>) -> Decision {
+        let Some(list) = self.compared(&round.listed, &self.absent) else {
+            self.list = None;
+            return Decision::Wait;
+        };
+        if self.list.as_ref() != Some(&list) {
+            self.list = Some(list);
+            reasons.push(Reason::ListChanged);
+            return Decision::Wait;
+        }
+        if !round.identity && list.len() > 1 {
+            return Decision::NeedIdentity;
+        }
+        let before = reasons.iter().filter(|reason| reason.keeps_waiting()).count();
+        for peer in self.others(round).filter(|peer| list.contains(&peer.uid)) {
+            if let Some(Heard::Answer(answer)) = round.heard.get(&peer.uid) {
+                reasons.extend(Reason::of_answer(peer, answer, &list));
+            } else if !round.heard.contains_key(&peer.uid) {
+                let (silence, pod) = (Silence::TimedOut, PodState::Unknown);
+                reasons.push(Reason::Silent { peer: peer.clone(), silence, pod, asked: false });
+            }
+        }
+        reasons.extend(self.promises.against(&list).cloned().map(|to| Reason::Promised { to }));
+        if before > 0 || reasons.iter().any(Reason::keeps_waiting) {
+            return Decision::Wait;
+        }
+        if list.first() != Some(&self.me.uid) {
+            let smallest = self.others(round).find(|peer| list.first() == Some(&peer.uid));
+            reasons.extend(smallest.cloned().map(|peer| Reason::LeftToSmallest { peer }));
+            return Decision::Wait;
+        }
+        confirmed(round, Decision::Initialise, reasons)
+    }
+
+    /// Our storage belongs to a cluster: rules 2 and 5.
+    fn returner(&self, round: &Round, (mine, epoch): (ClusterId, Epoch), reasons: &mut Vec<Reason>) -> Decision {
+        if self.standing.knows_leader() {
+            return Decision::Stay;
+        }
+        let mut clusters = clusters_of_members(round);
+        let seen = clusters.contains(&mine);
+        clusters.insert(mine);
+        if self.is_no_more(round, mine) {
+            if self.me.bound_to_pod {
+                return confirmed(round, Decision::StartOver { cluster: mine }, reasons);
+            }
+            reasons.push(Reason::VoterMayReturn { cluster: mine });
+        }
+        if clusters.len() > 1 {
+            return Decision::Conflict { clusters: clusters.into_iter().collect() };
+        }
+        // A member looks for no other door, unless its cluster was formed anew without it.
+        let is_member = matches!(self.standing, Standing::Member { .. });
+        let least = if is_member { Epoch(epoch.0.saturating_add(1)) } else { epoch };
+        match self.joinable(round, mine, least) {
+            Some(join) => join,
+            None if is_member => Decision::Stay,
+            None => {
+                if !seen {
+                    reasons.push(Reason::NoMemberAnswers { cluster: mine });
+                }
+                Decision::Wait
+            }
+        }
+    }
+
+    /// Rule 5: never a voter, and every listed peer says that no voter of the remembered cluster exists. An absent
+    /// one says nothing, so it does not count.
+    fn is_no_more(&self, round: &Round, mine: ClusterId) -> bool {
+        let says_so = |peer: &Listed| match round.heard.get(&peer.uid) {
+            Some(Heard::Answer(answer)) => !answer.standing.tells_of_voter(mine),
+            _ => false,
+        };
+        let listed = round.listed.iter().any(|listed| listed.uid == self.me.uid);
+        listed && !self.standing.ever_voter() && self.others(round).all(says_so)
+    }
+
+    /// The best door into `cluster`: the latest epoch, one that knows a leader, a voter; then by uid.
+    fn joinable(&self, round: &Round, cluster: ClusterId, least: Epoch) -> Option<Decision> {
+        let mut doors: Vec<_> = round.heard.iter().filter_map(|(uid, heard)| door(uid, heard)).collect();
+        doors.retain(|(_, its, epoch, _)| *its == cluster && *epoch >= least);
+        doors.sort_by_key(|(uid, _, epoch, answer)| {
+            let standing = answer.standing;
+            (std::cmp::Reverse((*epoch, standing.knows_leader(), standing.ever_voter())), (*uid).clone())
+        });
+        let (uid, _, epoch, answer) = doors.into_iter().next()?;
+        let listed = round.listed.iter().chain(self.promises.receivers()).find(|listed| listed.uid == *uid)?;
+        Some(Decision::Join { at: listed.clone(), node: answer.node, cluster, epoch })
+    }
+}
+
+/// What must not be done on a list that is just changing.
+fn confirmed(round: &Round, decision: Decision, reasons: &mut Vec<Reason>) -> Decision {
+    let sorted = |listed: &[Listed]| {
+        let mut listed = listed.to_vec();
+        listed.sort();
+        listed
+    };
+    match &round.second {
+        None => Decision::ReadAgain,
+        Some(second) if sorted(second) == sorted(&round.listed) => decision,
+        Some(_) => {
+            reasons.push(Reason::ListChanged);
+            Decision::Wait
+        }
+    }
+}
+
+fn door<'a>(uid: &'a PodUid, heard: &'a Heard) -> Option<(&'a PodUid, ClusterId, Epoch, &'a Answer)> {
+    match heard {
+        Heard::Answer(answer) => match answer.standing {
+            Standing::Member { cluster, epoch, .. } => Some((uid, cluster, epoch, answer)),
+            _ => None,
+        },
+        Heard::Silent(..) => None,
+    }
+}
+
+fn clusters_of_members(round: &Round) -> BTreeSet<ClusterId> {
+    round.heard.iter().filter_map(|(uid, heard)| door(uid, heard)).map(|(_, cluster, ..)| cluster).collect()
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
