@@ -14,6 +14,7 @@ pub mod k8s;
 pub mod ledger;
 pub mod metrics;
 pub mod push;
+pub mod raft;
 pub mod store;
 pub mod telemetry;
 pub mod vault;

@@ -5,6 +5,7 @@
 //! instance, a fact about an attempt is applied once and never taken back. It holds accessors, never a secret.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,16 @@ pub enum Command {
     Issued(Issued),
     /// What became of an attempt. A fact: accepted in any term, from any member, once.
     Outcome(Outcome),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim(claim) => write!(f, "claim of {} by attempt {}", claim.pod, claim.attempt),
+            Self::Issued(issued) => write!(f, "issued for attempt {}", issued.attempt),
+            Self::Outcome(outcome) => write!(f, "outcome of {} attempts", outcome.verdicts.len()),
+        }
+    }
 }
 
 /// See [`Command::Claim`].
@@ -214,13 +225,30 @@ pub enum Refused {
 
 /// All entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Ledger {
     entries: BTreeMap<InstanceKey, Entry>,
-    /// Settled entries by the time they were closed, oldest first.
+    /// Settled entries by the time they were closed, oldest first. Follows from the entries.
+    #[serde(skip)]
     tombstones: BTreeMap<(Timestamp, InstanceKey), ()>,
     /// The greatest time any command carried: tombstones age by it, so that a leader whose clock is behind
     /// cannot bring one back.
     latest: Timestamp,
+}
+
+/// A ledger as it is stored.
+#[derive(Deserialize)]
+struct Stored {
+    entries: BTreeMap<InstanceKey, Entry>,
+    latest: Timestamp,
+}
+
+impl From<Stored> for Ledger {
+    fn from(Stored { entries, latest }: Stored) -> Self {
+        let settled = entries.iter().filter(|(_, entry)| entry.is_settled());
+        let tombstones = settled.filter_map(|(key, entry)| Some(((entry.closed?, key.clone()), ()))).collect();
+        Self { entries, tombstones, latest }
+    }
 }
 
 impl Ledger {
@@ -262,6 +290,11 @@ impl Ledger {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many of them are settled and wait to be forgotten.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
     }
 
     fn claim(&mut self, claim: &Claim, term: Term) -> Result<(), Refused> {

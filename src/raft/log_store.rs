@@ -12,46 +12,42 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::types::{Entry, LogId, TypeConfig, Vote};
-use crate::store::codec;
-use crate::store::engine::{Batch, Family};
-use crate::store::keys;
-use crate::store::writer::Store;
+use crate::store::{Batch, Family, Store, codec, keys};
 
 /// Entries that are read at once, at most: what openraft asks for is a replication payload of a few hundred, or the
 /// entries to apply after a restart, in as many turns as it takes.
 const MAX_READ: usize = 4_096;
 
+const VOTE: &[u8] = b"vote";
+const COMMITTED: &[u8] = b"committed";
+const PURGED: &[u8] = b"purged";
+
 /// See the module.
 #[derive(Clone)]
-pub struct LogStore {
+pub(super) struct LogStore {
     store: Store,
 }
 
 impl LogStore {
     /// The log that `store` holds.
-    pub fn new(store: Store) -> Self {
+    pub(super) fn new(store: Store) -> Self {
         Self { store }
+    }
+
+    /// Adds to `batch` that the log begins after `last`.
+    pub(super) fn begin_after(&self, batch: &mut Batch, last: &LogId) -> io::Result<()> {
+        batch.put(Family::Meta, PURGED, codec::encode(last).map_err(io::Error::other)?);
+        Ok(())
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> io::Result<Option<T>> {
         let Some(bytes) = self.store.get(Family::Meta, key).map_err(io::Error::other)? else { return Ok(None) };
-        let value = codec::decode(&bytes).map_err(|error| corrupt(&String::from_utf8_lossy(key), &error))?;
-        Ok(Some(value))
+        codec::decode(Family::Meta, key, &bytes).map(Some).map_err(io::Error::other)
     }
-
-    fn purged(&self) -> io::Result<Option<LogId>> {
-        self.read(keys::PURGED)
-    }
-}
-
-/// A record that cannot be what was written: with its place, so that the log says what is lost.
-fn corrupt(place: &str, error: &codec::DecodeError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the record {place} of the store cannot be read: {error}"))
 }
 
 fn decode_entry(key: &[u8], value: &[u8]) -> io::Result<Entry> {
-    let index = keys::log_index(key).unwrap_or_default();
-    codec::decode(value).map_err(|error| corrupt(&format!("{index} of the log"), &error))
+    codec::decode(Family::Log, key, value).map_err(io::Error::other)
 }
 
 /// A range of indices as `[start, end)`.
@@ -77,8 +73,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (mut start, end) = bounds(&range);
         let mut entries = Vec::new();
         while start < end {
-            let keys = keys::log(start).to_vec()..keys::log(end).to_vec();
-            let records = self.store.scan(Family::Log, keys, MAX_READ).map_err(io::Error::other)?;
+            let records = self.store.scan(Family::Log, keys::log_range(start..end), MAX_READ).map_err(io::Error::other)?;
             let full = records.len() == MAX_READ;
             for (key, value) in &records {
                 entries.push(decode_entry(key, value)?);
@@ -90,7 +85,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.read(keys::VOTE)
+        self.read(VOTE)
     }
 }
 
@@ -98,7 +93,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        let last_purged_log_id = self.purged()?;
+        let last_purged_log_id = self.read(PURGED)?;
         let last = self.store.last(Family::Log).map_err(io::Error::other)?;
         let last_log_id = match last {
             Some((key, value)) => Some(decode_entry(&key, &value)?.log_id),
@@ -113,7 +108,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let mut batch = Batch::default();
-        batch.put(Family::Meta, keys::VOTE, codec::encode(vote).map_err(io::Error::other)?);
+        batch.put(Family::Meta, VOTE, codec::encode(vote).map_err(io::Error::other)?);
         self.store.commit(batch).await.map_err(io::Error::other)
     }
 
@@ -121,14 +116,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         let mut batch = Batch::default();
         match committed {
-            Some(log_id) => batch.put(Family::Meta, keys::COMMITTED, codec::encode(&log_id).map_err(io::Error::other)?),
-            None => batch.delete(Family::Meta, keys::COMMITTED),
+            Some(log_id) => batch.put(Family::Meta, COMMITTED, codec::encode(&log_id).map_err(io::Error::other)?),
+            None => batch.delete(Family::Meta, COMMITTED),
         };
         self.store.write(batch).await.map_err(io::Error::other)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        self.read(keys::COMMITTED)
+        self.read(COMMITTED)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -148,15 +143,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let start = last_log_id.map_or(0, |log_id| log_id.index() + 1);
         let mut batch = Batch::default();
-        batch.delete_range(Family::Log, keys::log(start).to_vec()..keys::log(u64::MAX).to_vec());
+        batch.delete_range(Family::Log, keys::log_from(start));
         self.store.commit(batch).await.map_err(io::Error::other)
     }
 
     /// Where the log begins now and what goes are one batch: no crash leaves a hole that nobody knows of.
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let mut batch = Batch::default();
-        batch.put(Family::Meta, keys::PURGED, codec::encode(&log_id).map_err(io::Error::other)?);
-        batch.delete_range(Family::Log, keys::log(0).to_vec()..keys::log(log_id.index() + 1).to_vec());
+        self.begin_after(&mut batch, &log_id)?;
+        batch.delete_range(Family::Log, keys::log_through(log_id.index()));
         self.store.commit(batch).await.map_err(io::Error::other)
     }
 }

@@ -4,11 +4,25 @@
 //! uses openraft. Must never acknowledge what was not synced, serve Raft for a cluster that is not its own, or begin
 //! leader work before an entry of its own term is applied.
 
+mod belong;
+mod front;
 mod leader;
 mod ledger;
 mod log_store;
+pub mod ports;
+mod reconcile;
+mod reform;
+mod retire;
+mod rounds;
 pub mod rpc;
 mod running;
+pub mod service;
 mod snapshot;
 mod state_machine;
+mod suspect;
+#[cfg(test)]
+mod tests;
 mod types;
+
+pub use ledger::RaftLedger;
+pub use running::Timings;

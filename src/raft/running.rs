@@ -3,13 +3,14 @@
 //! Owns the configuration that openraft is given. Must never be started twice on one store, nor answer for a cluster
 //! other than its marker's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use tokio::sync::Notify;
@@ -19,11 +20,12 @@ use super::log_store::LogStore;
 use super::rpc::client::{Link, Links};
 use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
 use super::state_machine::{Machine, SharedLedger};
-use super::types::{RaftMetrics, Runtime, TypeConfig, term_of};
+use super::types::{LogId, RaftMetrics, Runtime, TypeConfig, term_of};
 use crate::domain::ids::{ClusterId, Epoch, NodeId, Term};
 use crate::domain::ledger::{Command, Reply};
-use crate::domain::membership::Member;
-use crate::store::writer::Store;
+use crate::domain::membership::{Configuration, Member, Progress};
+use crate::domain::peers::{self, LogState, Standing};
+use crate::store::{Batch, Family, Store};
 
 /// Entries between two snapshots. An entry of a delivery is some 250 bytes: 2 MiB of log, replayed in milliseconds.
 const SNAPSHOT_EVERY: u64 = 8_192;
@@ -36,6 +38,12 @@ const MAX_PAYLOAD: u64 = 512;
 
 /// A snapshot of a full ledger takes seconds to send.
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(60);
+
+/// A member that lacks fewer entries than this has caught up: a burst is that far ahead of everybody.
+const CAUGHT_UP: u64 = 1_024;
+
+/// That this node is or was a voter.
+const VOTER: &[u8] = b"voter";
 
 /// One message to the leader and back.
 const FORWARD_LIMIT: Duration = Duration::from_secs(1);
@@ -53,17 +61,17 @@ pub struct Timings {
 
 /// Who this node is, in which cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(super) struct Identity {
     /// The node.
-    pub node: NodeId,
+    pub(super) node: NodeId,
     /// The cluster.
-    pub cluster: ClusterId,
+    pub(super) cluster: ClusterId,
     /// How often it was formed anew.
-    pub epoch: Epoch,
+    pub(super) epoch: Epoch,
 }
 
 /// See the module.
-pub struct Running {
+pub(super) struct Running {
     pub(super) raft: Raft<TypeConfig, Machine>,
     pub(super) ledger: SharedLedger,
     pub(super) identity: Identity,
@@ -72,6 +80,10 @@ pub struct Running {
     pub(super) presented: Mutex<HashMap<NodeId, Presented>>,
     /// Bumped when there may be something to reconcile.
     pub(super) wake: Notify,
+    /// The marker says that we belong to this cluster. Until then our configuration is nobody's but our own.
+    pub(super) belongs: AtomicBool,
+    /// We are, or were, a voter: our log may hold what no other one does.
+    pub(super) ever_voter: AtomicBool,
     lease: Duration,
 }
 
@@ -89,7 +101,8 @@ impl Running {
     ///
     /// # Errors
     /// What `store` holds cannot be used, with the place.
-    pub async fn start(store: Store, links: Links, timings: Timings) -> io::Result<Arc<Self>> {
+    pub(super) async fn start(store: Store, links: Links, timings: Timings, belongs: bool) -> io::Result<Arc<Self>> {
+        let ever_voter = store.get(Family::Meta, VOTER).map_err(io::Error::other)?.is_some();
         let identity = Identity { node: links.node, cluster: links.cluster, epoch: links.epoch };
         let config = config(identity, timings).validate().map_err(io::Error::other)?;
         let (machine, ledger) = Machine::load(store.clone())?;
@@ -102,6 +115,8 @@ impl Running {
             links,
             presented: Mutex::default(),
             wake: Notify::new(),
+            belongs: AtomicBool::new(belongs),
+            ever_voter: AtomicBool::new(ever_voter),
             // A tenth less than followers wait: clocks of two machines do not run equally fast.
             lease: timings.election_max * 9 / 10,
         }))
@@ -132,11 +147,11 @@ impl Running {
         }
         let membership = metrics.membership_config.membership();
         let alone = membership.voter_ids().all(|voter| voter == self.identity.node);
-        alone || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < self.lease)
+        alone || metrics.last_quorum_acked.is_some_and(|acked| acked.into_inner().elapsed() < self.lease)
     }
 
     /// Whom this node takes for the leader, and where that one is.
-    pub(super) fn leader(&self) -> Option<(NodeId, SocketAddr)> {
+    pub(super) fn leader(&self) -> Option<(NodeId, IpAddr)> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
@@ -172,10 +187,11 @@ impl Running {
     pub(super) async fn ask(
         &self,
         target: NodeId,
-        address: SocketAddr,
+        address: IpAddr,
         request: MemberRequest,
     ) -> Result<MemberResponse, String> {
         let Identity { node, cluster, epoch } = self.identity;
+        let address = SocketAddr::new(address, self.links.port);
         let request = Request::Member(Address { cluster, epoch, source: node, target }, request);
         let mut link = Link::new(self.links.network.clone(), address);
         match link.call(&request, FORWARD_LIMIT).await {
@@ -191,6 +207,66 @@ impl Running {
         self.ledger.read(|applied| applied.log_id.as_ref().map(term_of))
     }
 
+    /// What we are to our cluster, and how far our log goes: for our answers to probes.
+    pub(super) fn standing(&self) -> (Standing, Option<LogState>) {
+        let Identity { node, cluster, epoch } = self.identity;
+        let ever_voter = self.ever_voter.load(Ordering::Relaxed);
+        let metrics = self.metrics();
+        let last = self.raft.data_metrics().borrow_watched().last_log;
+        let position = |log_id: &LogId| peers::LogId { term: term_of(log_id), index: log_id.index() };
+        let log = last.as_ref().zip(metrics.membership_config.log_id().as_ref()).map(|(last, configuration)| LogState {
+            last: position(last),
+            configuration: position(configuration),
+        });
+        let committed = metrics.committed_membership_config.membership().get_node(&node).is_some();
+        let standing = match (self.belongs.load(Ordering::Relaxed), committed) {
+            (false, _) => Standing::Initialising,
+            (true, true) => Standing::Member { cluster, epoch, ever_voter, leader: metrics.current_leader.is_some() },
+            (true, false) => Standing::Remembers { cluster, epoch, ever_voter },
+        };
+        (standing, log)
+    }
+
+    /// The newest configuration here, committed or not.
+    pub(super) fn configuration(&self) -> Configuration {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let halves = membership.get_joint_config();
+        Configuration {
+            members: membership.nodes().map(|(node, member)| (*node, member.clone())).collect(),
+            voters: halves.last().cloned().unwrap_or_default(),
+            outgoing: (halves.len() > 1).then(|| halves[0].clone()),
+        }
+    }
+
+    /// How the others follow, as the leader knows it.
+    pub(super) fn progress(&self) -> BTreeMap<NodeId, Progress> {
+        let metrics = self.metrics();
+        let (Some(matched), Some(acked)) = (&metrics.replication, &metrics.heartbeat) else { return BTreeMap::new() };
+        let last = metrics.last_log_index.unwrap_or(0);
+        let progress = |(node, matched): (&NodeId, &Option<LogId>)| {
+            let silent_for = acked.get(node).copied().flatten().map_or(Duration::MAX, |at| at.into_inner().elapsed());
+            let caught_up = matched.as_ref().is_some_and(|matched| matched.index() + CAUGHT_UP >= last);
+            (*node, Progress { caught_up, silent_for })
+        };
+        matched.iter().map(progress).collect()
+    }
+
+    /// Who has asked to leave.
+    pub(super) fn leaving(&self) -> BTreeSet<NodeId> {
+        let presented = self.presented.lock().unwrap_or_else(PoisonError::into_inner);
+        presented.iter().filter(|(_, presented)| presented.leaving).map(|(node, _)| *node).collect()
+    }
+
+    /// Notes in the store that this node votes, before its first vote can matter.
+    pub(super) async fn remember_voter(&self, store: &Store) -> io::Result<()> {
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, VOTER, Vec::new());
+        store.commit(batch).await.map_err(io::Error::other)?;
+        self.ever_voter.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Stops openraft. Nothing is written to the store afterwards.
     pub(super) async fn stop(&self) {
         if let Err(error) = self.raft.shutdown().await {
@@ -201,7 +277,7 @@ impl Running {
 
 /// Runs `task` with random numbers from `seed`: openraft draws its election timeouts from it. Whatever starts a task
 /// of openraft's has to run inside.
-pub fn seeded<F: Future>(seed: u64, task: F) -> impl Future<Output = F::Output> {
+pub(super) fn seeded<F: Future>(seed: u64, task: F) -> impl Future<Output = F::Output> {
     Runtime::scope(seed, task)
 }
 

@@ -10,29 +10,29 @@ use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 
-use super::snapshot::{self, Builder};
+use super::snapshot::{self, Builder, Shelf};
 use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, term_of};
 use crate::domain::ledger::{Ledger, Reply};
-use crate::store::writer::Store;
+use crate::store::Store;
 
 /// The ledger, and the last entry that is in it.
 #[derive(Clone, Debug, Default)]
-pub struct Applied {
+pub(super) struct Applied {
     /// The last entry.
-    pub log_id: Option<LogId>,
+    pub(super) log_id: Option<LogId>,
     /// The last configuration.
-    pub membership: StoredMembership,
+    pub(super) membership: StoredMembership,
     /// What all entries made.
-    pub ledger: Ledger,
+    pub(super) ledger: Ledger,
 }
 
 /// The applied ledger, shared with whoever reads it. Only [`Machine`] writes.
 #[derive(Clone, Default)]
-pub struct SharedLedger(Arc<RwLock<Applied>>);
+pub(super) struct SharedLedger(Arc<RwLock<Applied>>);
 
 impl SharedLedger {
     /// Reads it. `read` must not take long: entries wait meanwhile.
-    pub fn read<R>(&self, read: impl FnOnce(&Applied) -> R) -> R {
+    pub(super) fn read<R>(&self, read: impl FnOnce(&Applied) -> R) -> R {
         // A writer that panicked half-way has taken its node down with it; what is read here decides nothing then.
         read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -43,9 +43,9 @@ impl SharedLedger {
 }
 
 /// See the module.
-pub struct Machine {
+pub(super) struct Machine {
     shared: SharedLedger,
-    store: Store,
+    shelf: Shelf,
 }
 
 impl Machine {
@@ -53,13 +53,14 @@ impl Machine {
     ///
     /// # Errors
     /// The snapshot cannot be read: with the place, and what is wrong there.
-    pub fn load(store: Store) -> io::Result<(Self, SharedLedger)> {
-        let applied = match snapshot::load(&store)? {
+    pub(super) fn load(store: Store) -> io::Result<(Self, SharedLedger)> {
+        let shelf = Shelf::new(store);
+        let applied = match shelf.get()? {
             Some(found) => snapshot::decode(&found.meta, &found.snapshot)?,
             None => Applied::default(),
         };
         let shared = SharedLedger(Arc::new(RwLock::new(applied)));
-        Ok((Self { shared: shared.clone(), store }, shared))
+        Ok((Self { shared: shared.clone(), shelf }, shared))
     }
 }
 
@@ -96,17 +97,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Nothing is applied meanwhile: ledger, entry and configuration are of one moment.
-        Builder::new(self.store.clone(), self.shared.read(Applied::clone))
+        Builder::new(self.shelf.clone(), self.shared.read(Applied::clone))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), io::Error> {
         let applied = snapshot::decode(meta, &data)?;
-        snapshot::save(&self.store, meta, &data).await?;
+        self.shelf.put(meta, &data).await?;
         self.shared.write(|current| *current = applied);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        snapshot::load(&self.store)
+        self.shelf.get()
     }
 }

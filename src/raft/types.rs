@@ -10,7 +10,7 @@ use crate::domain::membership::Member;
 
 /// The runtime that Raft is given. Its random numbers (election timeouts) come from the seed that a node is started
 /// with, so that a simulation can be repeated.
-pub type Runtime = DeterministicRng<TokioRuntime>;
+pub(super) type Runtime = DeterministicRng<TokioRuntime>;
 
 openraft::declare_raft_types!(
     /// Standard Raft, one leader per term: a term alone names a leadership.
@@ -24,21 +24,21 @@ openraft::declare_raft_types!(
 );
 
 /// A log entry.
-pub type Entry = openraft::alias::EntryOf<TypeConfig>;
+pub(super) type Entry = openraft::alias::EntryOf<TypeConfig>;
 /// Where a log entry stands: term and index.
-pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
+pub(super) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 /// For whom a node has voted, and whether that one was elected.
-pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+pub(super) type Vote = openraft::alias::VoteOf<TypeConfig>;
 /// A configuration, and the entry that holds it.
-pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 /// What a snapshot holds, in short.
-pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+pub(super) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 /// A snapshot: the encoded ledger.
-pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, Vec<u8>>;
+pub(super) type Snapshot = openraft::alias::SnapshotOf<TypeConfig, Vec<u8>>;
 /// What can be seen of a running node.
-pub type RaftMetrics = openraft::RaftMetrics<TypeConfig>;
+pub(super) type RaftMetrics = openraft::RaftMetrics<TypeConfig>;
 
 /// The term in which an entry was proposed.
-pub fn term_of(log_id: &LogId) -> Term {
-    Term(*log_id.committed_leader_id())
+pub(super) fn term_of(log_id: &LogId) -> Term {
+    Term(log_id.committed_leader_id().term)
 }

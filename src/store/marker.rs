@@ -146,7 +146,21 @@ pub async fn claim(store: &Store, claimant: Claimant) -> Result<Marker, MarkerEr
 /// # Errors
 /// The store failed.
 pub async fn join(store: &Store, marker: Marker, cluster: ClusterId, epoch: Epoch) -> Result<Marker, MarkerError> {
-    save(store, Batch::default(), Marker { cluster: Some((cluster, epoch)), ..marker }).await
+    join_with(store, Batch::default(), marker, cluster, epoch).await
+}
+
+/// The same, together with other changes: a crash leaves all of it or nothing.
+///
+/// # Errors
+/// The store failed.
+pub async fn join_with(
+    store: &Store,
+    changes: Batch,
+    marker: Marker,
+    cluster: ClusterId,
+    epoch: Epoch,
+) -> Result<Marker, MarkerError> {
+    save(store, changes, Marker { cluster: Some((cluster, epoch)), ..marker }).await
 }
 
 /// Forgets everything and begins as a new member, in one batch: a crash leaves the old storage or the new one.

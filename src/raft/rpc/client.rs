@@ -16,6 +16,7 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::frame::{self, FrameError};
 use super::message::{Address, RaftRequest, RaftResponse, Request, Response};
@@ -31,6 +32,12 @@ pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// nothing else meanwhile.
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// A dial and its handshake: milliseconds on a quiet network. An address that nobody has is given up after this.
+const DIAL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Entries have to be synced over there before they are acknowledged: a disk that stalls is slow, not dead.
+const APPEND_LIMIT: Duration = Duration::from_secs(1);
+
 /// A peer that cannot be reached is tried again after this. Short: a restarted peer should not wait for its leader.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -38,25 +45,14 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No connection, or no handshake.
-    #[error("{address} cannot be reached: {why}")]
-    Connect {
-        /// Whom.
-        address: SocketAddr,
-        /// The network's words.
-        why: String,
-        /// What failed.
-        #[source]
-        cause: io::Error,
-    },
+    #[error("{0} cannot be reached")]
+    Connect(SocketAddr, #[source] io::Error),
     /// The connection broke, or what came is no frame.
     #[error("{0} gave no answer")]
     Frame(SocketAddr, #[source] FrameError),
     /// No answer in time.
     #[error("{0} did not answer in time")]
     Late(SocketAddr),
-    /// The peer says why it cannot.
-    #[error("{0} answers: {1}")]
-    Refused(SocketAddr, String),
 }
 
 /// The way to one address.
@@ -64,12 +60,15 @@ pub struct Link {
     network: Arc<dyn Network>,
     address: SocketAddr,
     connection: Option<Connection>,
+    /// A dial that is under way. It goes on when the request that began it is given up: on a busy machine a handshake
+    /// takes longer than a heartbeat may, and would else be begun again for ever.
+    dialling: Option<AbortOnDropHandle<io::Result<Connection>>>,
 }
 
 impl Link {
     /// A way to `address`; it is dialled when it is needed.
     pub fn new(network: Arc<dyn Network>, address: SocketAddr) -> Self {
-        Self { network, address, connection: None }
+        Self { network, address, connection: None, dialling: None }
     }
 
     /// Sends `request` and waits for the answer, `limit` at most.
@@ -101,12 +100,17 @@ impl Link {
         Ok(response)
     }
 
-    async fn dial(&self) -> Result<Connection, CallError> {
-        self.network.connect(self.address).await.map_err(|cause| CallError::Connect {
-            address: self.address,
-            why: self.network.explain(&cause),
-            cause,
-        })
+    async fn dial(&mut self) -> Result<Connection, CallError> {
+        let (network, address) = (self.network.clone(), self.address);
+        let dialling = self.dialling.get_or_insert_with(|| {
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let late = || io::Error::from(io::ErrorKind::TimedOut);
+                timeout(DIAL_LIMIT, network.connect(address)).await.unwrap_or_else(|_| Err(late()))
+            }))
+        });
+        let dialled = dialling.await;
+        self.dialling = None;
+        dialled.map_err(io::Error::other).flatten().map_err(|error| CallError::Connect(address, error))
     }
 }
 
@@ -129,6 +133,8 @@ pub struct Links {
     pub cluster: ClusterId,
     /// And how often it was formed anew.
     pub epoch: Epoch,
+    /// Where members listen, all on the same.
+    pub port: u16,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
@@ -136,7 +142,7 @@ impl RaftNetworkFactory<TypeConfig> for Links {
 
     async fn new_client(&mut self, target: NodeId, member: &Member) -> MemberLink {
         MemberLink {
-            link: Link::new(self.network.clone(), member.address),
+            link: Link::new(self.network.clone(), SocketAddr::new(member.address, self.port)),
             address: Address { cluster: self.cluster, epoch: self.epoch, source: self.node, target },
         }
     }
@@ -172,7 +178,7 @@ impl MemberLink {
                 timeout: ttl,
             }
             .into()),
-            Err(error @ CallError::Connect { .. }) => Err(Unreachable::new(&error).into()),
+            Err(error @ CallError::Connect(..)) => Err(Unreachable::new(&error).into()),
             Err(error) => Err(NetworkError::new(&error).into()),
         }
     }
@@ -192,7 +198,8 @@ impl RaftNetworkV2<TypeConfig> for MemberLink {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::Append(rpc), RPCTypes::AppendEntries, option.hard_ttl()).await? {
+        let limit = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND_LIMIT };
+        match self.call(RaftRequest::Append(rpc), RPCTypes::AppendEntries, limit).await? {
             RaftResponse::Append(response) => Ok(response),
             other => Err(Self::odd(&other)),
         }

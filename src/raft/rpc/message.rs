@@ -4,17 +4,17 @@
 //! [`super::frame::VERSION`]. Raft's own messages, those between members, and probes are kinds of their own: only the
 //! first ever reach openraft.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::bootstrap::{Answer, Probe};
 use crate::domain::ids::{ClusterId, Epoch, NodeId};
 use crate::domain::ledger::{Command, Reply};
 use crate::domain::membership::Member;
+use crate::domain::peers::{Answer, Probe};
 use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
 
 /// In whose name, and for whom, a frame is sent. What does not match closes the connection.
@@ -122,5 +122,5 @@ pub enum MemberResponse {
     /// Committed and applied.
     Applied(Reply),
     /// Only the leader can do that.
-    NotLeader(Option<(NodeId, SocketAddr)>),
+    NotLeader(Option<(NodeId, IpAddr)>),
 }

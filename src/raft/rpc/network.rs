@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connection whose other end has the cluster's identity.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+use crate::domain::peers::Silence;
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+/// A connection whose other end has the cluster's identity.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for T {}
 
 /// See [`Stream`].
 pub type Connection = Box<dyn Stream>;
@@ -41,7 +43,40 @@ pub trait Network: Send + Sync + 'static {
     /// A connection to `address`, handshake included. The caller limits the time.
     async fn connect(&self, address: SocketAddr) -> io::Result<Connection>;
 
-    /// Why a handshake failed, in words for an operator.
+    /// Why [`Network::connect`] failed, in words for an operator. It may look at `address` once more.
+    async fn diagnose(&self, address: SocketAddr, error: &io::Error) -> Silence;
+
+    /// Why a handshake of somebody who dialled us failed, in words for an operator.
+    fn explain(&self, error: &io::Error) -> String;
+}
+
+/// The network of a node that has no identity to show to peers: it has none.
+pub struct Isolated;
+
+/// Nobody ever dials.
+struct Nobody;
+
+#[async_trait]
+impl Acceptor for Nobody {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Network for Isolated {
+    async fn bind(&self, _address: SocketAddr) -> io::Result<Box<dyn Acceptor>> {
+        Ok(Box::new(Nobody))
+    }
+
+    async fn connect(&self, _address: SocketAddr) -> io::Result<Connection> {
+        Err(io::Error::other(Silence::NoIdentity))
+    }
+
+    async fn diagnose(&self, _address: SocketAddr, _error: &io::Error) -> Silence {
+        Silence::NoIdentity
+    }
+
     fn explain(&self, error: &io::Error) -> String {
         error.to_string()
     }

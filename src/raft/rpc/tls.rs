@@ -13,6 +13,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::network::{Acceptor, Connection, Incoming, Network};
+use crate::domain::peers::Silence;
+
+/// Why a handshake failed, as whoever made the configurations knows best.
+#[async_trait]
+pub trait Diagnosis: Send + Sync + 'static {
+    /// Of one that we began. May look at `address` once more.
+    async fn of_dialled(&self, address: SocketAddr, error: &io::Error) -> Silence;
+
+    /// Of one that somebody else began.
+    fn of_incoming(&self, error: &io::Error) -> String;
+}
 
 /// See the module.
 pub struct TlsNetwork {
@@ -22,8 +33,8 @@ pub struct TlsNetwork {
     pub client: Arc<ClientConfig>,
     /// The name that every peer's certificate has.
     pub name: ServerName<'static>,
-    /// A failed handshake in words.
-    pub explain: fn(&io::Error) -> String,
+    /// Tells why handshakes fail.
+    pub diagnosis: Arc<dyn Diagnosis>,
 }
 
 struct TlsListener {
@@ -46,8 +57,12 @@ impl Network for TlsNetwork {
         Ok(Box::new(stream))
     }
 
+    async fn diagnose(&self, address: SocketAddr, error: &io::Error) -> Silence {
+        self.diagnosis.of_dialled(address, error).await
+    }
+
     fn explain(&self, error: &io::Error) -> String {
-        (self.explain)(error)
+        self.diagnosis.of_incoming(error)
     }
 }
 
