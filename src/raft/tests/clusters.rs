@@ -116,11 +116,14 @@ async fn two_of_three_stores_lost_heal_with_the_ledger_of_the_third() {
     for n in &victims {
         world.start(*n).await;
     }
-    world.until("three voters again", |world| world.voters() == 3).await;
+    world.until("three voters again, in a new epoch", |world| {
+        let epoch = world.leader().and_then(|n| world.replicas[&n].running()).map(|running| running.identity.epoch.0);
+        epoch == Some(1) && world.voters() == 3
+    })
+    .await;
     assert_eq!(world.clusters(), [cluster].into());
     let leader = world.leader().unwrap();
     assert!(world.ledger(leader).read(&key(&ContainerId::from("c1"))).is_some());
-    assert_eq!(world.replicas[&leader].running().unwrap().identity.epoch.0, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::io::duplex;
+use tokio::io::{copy_bidirectional, duplex};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,7 @@ type Pipe = (IpAddr, Connection);
 struct Wires {
     listening: BTreeMap<IpAddr, mpsc::Sender<Pipe>>,
     cut: BTreeSet<(IpAddr, IpAddr)>,
+    links: Vec<((IpAddr, IpAddr), AbortHandle)>,
 }
 
 struct Wire {
@@ -67,10 +68,12 @@ impl Network for Wire {
         if cut {
             return std::future::pending().await;
         }
-        let (ours, theirs) = duplex(1 << 16);
+        let ((ours, mut near), (mut far, theirs)) = (duplex(1 << 16), duplex(1 << 16));
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let Some(dialled) = dialled else { return Err(refused) };
         dialled.send((self.from, Box::new(theirs))).await.map_err(|_| refused)?;
+        let link = tokio::spawn(async move { drop(copy_bidirectional(&mut near, &mut far).await) });
+        self.wires.lock().unwrap().links.push(((self.from, address.ip()), link.abort_handle()));
         Ok(Box::new(ours))
     }
 
@@ -220,7 +223,10 @@ impl World {
         let engine = self.engines.remove(&n).unwrap();
         engine.crash();
         self.engines.insert(n, engine.reopen());
-        self.wires.lock().unwrap().listening.remove(&ip(n));
+        let mut wires = self.wires.lock().unwrap();
+        wires.listening.remove(&ip(n));
+        wires.links.iter().filter(|((from, to), _)| [*from, *to].contains(&ip(n))).for_each(|(_, link)| link.abort());
+        drop(wires);
         self.pod(n, PodState::NotRunning);
     }
 
@@ -236,6 +242,7 @@ impl World {
         for other in others {
             for pair in [(ip(n), ip(*other)), (ip(*other), ip(n))] {
                 if cut {
+                    wires.links.iter().filter(|(link, _)| *link == pair).for_each(|(_, link)| link.abort());
                     wires.cut.insert(pair);
                 } else {
                     wires.cut.remove(&pair);
