@@ -127,10 +127,10 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_anywhere_is_refused_with_its_place(value: Value, at: prop::sample::Index, bit in 0..8) {
+        fn a_flipped_bit_anywhere_is_refused_with_its_place(value: Value, at: prop::sample::Index, bit in 0..8_u8) {
             let mut bytes = encode(&value).unwrap();
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             let error = read(&bytes).unwrap_err();
             prop_assert!(matches!(error, DecodeError::Damaged { .. }), "{error}");
             prop_assert!(error.to_string().starts_with("log record 17 is damaged"), "{error}");

@@ -245,7 +245,7 @@ mod tests {
         let restarted = engine.reopen();
         assert_eq!(indexes(&restarted), [1]);
         restarted.crash();
-        assert_eq!(indexes(&engine.reopen()), []);
+        assert_eq!(indexes(&engine.reopen()), Vec::<u64>::new());
     }
 
     #[test]
