@@ -199,3 +199,106 @@ async fn save(store: &Store, mut batch: Batch, marker: Marker) -> Result<Marker,
     store.commit(batch).await?;
     Ok(marker)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::{Engine, Record};
+    use crate::store::mem::MemEngine;
+
+    const CLUSTER: (ClusterId, Epoch) = (ClusterId(7), Epoch(1));
+
+    fn pod(uid: &str, bound_to_pod: bool) -> Claimant {
+        let owner = "vault/kubernetes-vault/main".to_owned();
+        Claimant { fresh: NodeId(1), pod: Some(uid.into()), bound_to_pod, owner, now: Timestamp(5) }
+    }
+
+    fn everything(engine: &MemEngine) -> Vec<Vec<Record>> {
+        Family::ALL.iter().map(|family| engine.scan(*family, keys::all(), usize::MAX).unwrap()).collect()
+    }
+
+    /// A storage of pod `a`, with a cluster and some log.
+    async fn used(bound_to_pod: bool) -> (MemEngine, Store) {
+        let engine = MemEngine::new();
+        let store = Store::inline(engine.clone());
+        let marker = claim(&store, pod("a", bound_to_pod)).await.unwrap();
+        join(&store, marker, CLUSTER.0, CLUSTER.1).await.unwrap();
+        let mut batch = Batch::default();
+        store.commit(batch.put(Family::Log, keys::log(1), "x").clone()).await.unwrap();
+        (engine, store)
+    }
+
+    /// The refusal's line, for a storage that must not change by it.
+    async fn refused(engine: &MemEngine, store: &Store, claimant: Claimant) -> String {
+        let (before, writes) = (everything(engine), engine.writes());
+        let line = claim(store, claimant).await.unwrap_err().to_string();
+        assert_eq!((everything(engine), engine.writes()), (before, writes));
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.contains("raftDir"), "{line}");
+        line
+    }
+
+    #[tokio::test]
+    async fn an_id_is_given_once_and_found_again_after_a_power_cut() {
+        let (engine, _) = used(true).await;
+        engine.crash();
+        let store = Store::inline(engine.reopen());
+        let marker = claim(&store, Claimant { fresh: NodeId(2), now: Timestamp(9), ..pod("a", true) }).await.unwrap();
+        assert_eq!((marker.node, marker.made, marker.cluster), (NodeId(1), Timestamp(5), Some(CLUSTER)));
+        assert_eq!(read(&store).unwrap(), Some(marker));
+    }
+
+    #[tokio::test]
+    async fn bound_storage_of_another_pod_is_refused() {
+        for (made, claimed) in [(true, true), (true, false), (false, true)] {
+            let (engine, store) = used(made).await;
+            let line = refused(&engine, &store, pod("b", claimed)).await;
+            assert!(line.contains("belongs to pod a and this is pod b") && line.contains("0000000000000001"), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn storage_that_outlives_its_pod_goes_to_the_next_one() {
+        let (_, store) = used(false).await;
+        let marker = claim(&store, pod("b", false)).await.unwrap();
+        assert_eq!((marker.node, marker.pod, marker.cluster), (NodeId(1), Some("b".into()), Some(CLUSTER)));
+        assert_eq!(read(&store).unwrap().and_then(|marker| marker.pod), Some("b".into()));
+    }
+
+    #[tokio::test]
+    async fn storage_of_another_cluster_is_refused() {
+        let (engine, store) = used(false).await;
+        let line = refused(&engine, &store, Claimant { owner: "vault/other/main".into(), ..pod("a", false) }).await;
+        assert!(line.contains("belongs to vault/kubernetes-vault/main and this is vault/other/main"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_newer_layout_is_refused() {
+        let (engine, store) = used(false).await;
+        let newer = Marker { format: FORMAT + 1, ..read(&store).unwrap().unwrap() };
+        save(&store, Batch::default(), newer).await.unwrap();
+        let line = refused(&engine, &store, pod("a", false)).await;
+        assert!(line.contains("has the format 2 and this version knows 1 at most: run the newer version"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_marker_and_a_missing_one_are_refused() {
+        let (engine, store) = used(false).await;
+        engine.damage(Family::Meta, keys::MARKER, |bytes| bytes[2] ^= 1);
+        let error = read(&store).unwrap_err();
+        assert!(crate::causes::with_causes(&error).contains("record `marker` of meta is damaged"), "{error}");
+        refused(&engine, &store, pod("a", false)).await;
+        let mut batch = Batch::default();
+        store.commit(batch.delete(Family::Meta, keys::MARKER).clone()).await.unwrap();
+        assert!(refused(&engine, &store, pod("a", false)).await.contains("no marker"));
+    }
+
+    #[tokio::test]
+    async fn to_start_over_is_a_new_member_and_nothing_else() {
+        let (engine, store) = used(true).await;
+        let marker = start_over(&store, Claimant { fresh: NodeId(2), ..pod("a", true) }).await.unwrap();
+        assert_eq!((marker.node, marker.cluster), (NodeId(2), None));
+        let counts: Vec<_> = everything(&engine).iter().map(Vec::len).collect();
+        assert_eq!((counts, engine.unsynced()), (vec![1, 0, 0], 0));
+    }
+}

@@ -13,6 +13,8 @@ pub mod keys;
 pub mod marker;
 pub mod mem;
 pub mod rocks;
+#[cfg(test)]
+mod tests;
 pub mod trouble;
 mod writer;
 

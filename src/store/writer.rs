@@ -72,7 +72,7 @@ impl Core {
 
     /// Makes durable what was written. The only sync there is.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.change(|engine| engine.sync())?;
+        self.change(<dyn Engine>::sync)?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -136,13 +136,20 @@ impl Core {
     }
 }
 
-/// Closes the core when its thread ends, in whatever way.
-struct Ending(Arc<Core>);
+/// What is done when a thread ends, in whatever way: a panic is a failure like another.
+struct Ending {
+    core: Arc<Core>,
+    /// The syncer is the last to need the engine.
+    closes: bool,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.poison(EngineError { operation: "the storage's thread", cause: "it panicked".into() });
+            self.core.poison(EngineError { operation: "the storage's thread", cause: "it panicked".into() });
+        }
+        if self.closes {
+            self.core.close();
         }
     }
 }
@@ -159,13 +166,11 @@ impl Threads {
     pub(super) fn start(core: &Arc<Core>) -> std::io::Result<(mpsc::Sender<Job>, Self)> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (written, waiting) = sync_channel(UNSYNCED);
-        let ending = Ending(Arc::clone(core));
-        let syncer = Builder::new().name("store-sync".into()).spawn(move || {
-            sync_all(&ending.0, &waiting);
-            ending.0.close();
-        })?;
-        let ending = Ending(Arc::clone(core));
-        let writer = Builder::new().name("store-write".into()).spawn(move || write_all(&ending.0, jobs, &written))?;
+        let ending = Ending { core: Arc::clone(core), closes: true };
+        let syncer = Builder::new().name("store-sync".into()).spawn(move || sync_all(&ending.core, &waiting))?;
+        let ending = Ending { core: Arc::clone(core), closes: false };
+        let writer =
+            Builder::new().name("store-write".into()).spawn(move || write_all(&ending.core, jobs, &written))?;
         Ok((queue, Self([writer, syncer])))
     }
 
