@@ -16,4 +16,5 @@ pub mod metrics;
 pub mod push;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod vault;

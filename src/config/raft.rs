@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::files::readable;
-use super::lenient::{Context, Section, Setting, Spot};
+use super::lenient::{Context, Section, Setting};
 use super::login::Login;
 use super::names::{LABEL_ACCEPTED, is_dns_label};
 use super::peers::{self, PeerAddr};
