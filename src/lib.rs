@@ -17,4 +17,5 @@ pub mod push;
 pub mod raft;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod vault;

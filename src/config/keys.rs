@@ -10,6 +10,20 @@ use super::tree::{Node, Value};
 /// Keys that this version reads.
 pub(super) const USED: &[&str] = &[
     "raftDir",
+    "raft.secrets",
+    "raft.clusterName",
+    "raft.tls.vaultCertBackend",
+    "raft.tls.vaultCertRole",
+    "raft.tls.vaultCABackends",
+    "raft.tls.certFile",
+    "raft.tls.certKey",
+    "raft.tls.caCert",
+    "raft.peers",
+    "raft.heartbeat",
+    "raft.electionMin",
+    "raft.electionMax",
+    "raft.deadServerGrace",
+    "raft.leaveOnTerminate",
     "vault.addr",
     "vault.token",
     "vault.tokenFile",
@@ -41,27 +55,9 @@ pub(super) const USED: &[&str] = &[
     "log.format",
 ];
 
-/// Keys that are fixed already and take effect with replicated storage and with limits.
-pub(super) const LATER: &[&str] = &[
-    "raft.secrets",
-    "raft.clusterName",
-    "raft.tls.vaultCertBackend",
-    "raft.tls.vaultCertRole",
-    "raft.tls.vaultCABackends",
-    "raft.tls.certFile",
-    "raft.tls.certKey",
-    "raft.tls.caCert",
-    "raft.peers",
-    "raft.heartbeat",
-    "raft.electionMin",
-    "raft.electionMax",
-    "raft.deadServerGrace",
-    "raft.leaveOnTerminate",
-    "limits.inFlight",
-    "limits.vaultRequestsPerSecond",
-    "limits.perRolePerSecond",
-    "limits.perNamespacePerSecond",
-];
+/// Keys that are fixed already and take effect with limits.
+pub(super) const LATER: &[&str] =
+    &["limits.inFlight", "limits.vaultRequestsPerSecond", "limits.perRolePerSecond", "limits.perNamespacePerSecond"];
 
 /// Longest part of an unknown key that is repeated in a message.
 const SHOWN_CHARS: usize = 64;

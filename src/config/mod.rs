@@ -19,9 +19,13 @@ mod log;
 mod login;
 mod names;
 mod namespace;
+mod peers;
 mod prometheus;
+mod raft;
 mod rules;
 mod suggest;
+mod timing;
+mod token_form;
 mod tree;
 mod ttl;
 mod vault;
@@ -42,7 +46,10 @@ pub use self::listen::ListenAddr;
 pub use self::log::{Format, Level, Log, UnknownName};
 pub use self::login::{KubernetesAuth, Login};
 pub use self::namespace::WatchNamespace;
+pub use self::peers::PeerAddr;
 pub use self::prometheus::{ClientCas, Prometheus, PrometheusTls, ServingCertificate};
+pub use self::raft::{LeaveOnTerminate, PeerFiles, PeerIdentity, Raft};
+pub use self::timing::Timing;
 pub use self::ttl::WrappingTtl;
 pub use self::vault::{ClientCertificate, Vault, VaultAddr, VaultRoots, VaultTls};
 
@@ -60,6 +67,8 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub struct Config {
     /// `raftDir`: where Raft state lives. Default `/var/lib/kubernetes-vault/`.
     pub raft_dir: PathBuf,
+    /// `raft`: how replicas find, know and time each other.
+    pub raft: Raft,
     /// `vault`: how to reach Vault and what to ask of it.
     pub vault: Vault,
     /// `kubernetes`: what is watched.
@@ -108,6 +117,7 @@ fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
         .text("raftDir", cx)
         .map_or_else(|| PathBuf::from("/var/lib/kubernetes-vault/"), |setting| PathBuf::from(setting.value));
     let vault = vault::read(&root.section("vault", cx), cx);
+    let raft = raft::read(&root.section("raft", cx), vault.as_ref().map(|vault| &vault.login), cx);
     let kubernetes = kubernetes::read(&root.section("kubernetes", cx), cx);
     let prometheus_section = root.section("prometheus", cx);
     let prometheus = prometheus::read(&prometheus_section, cx);
@@ -125,7 +135,7 @@ fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
         );
     }
     let log = log::read(&root.section("log", cx), cx);
-    Some(Config { raft_dir, vault: vault?, kubernetes: kubernetes?, prometheus, health, log })
+    Some(Config { raft_dir, raft: raft?, vault: vault?, kubernetes: kubernetes?, prometheus, health, log })
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -1,6 +1,7 @@
 //! The whole way from YAML to a configuration.
 
 mod lenient;
+mod raft;
 mod reports;
 mod rules;
 mod vectors;
@@ -71,4 +72,9 @@ fn with_login(lines: &str) -> String {
 /// [`MINIMAL`] with more keys in `prometheus.tls`.
 fn with_prometheus(flow: &str) -> String {
     format!("{MINIMAL}prometheus:\n  tls: {{{flow}}}\n")
+}
+
+/// [`MINIMAL`] with the section `raft`.
+fn with_raft(flow: &str) -> String {
+    format!("{MINIMAL}raft: {{{flow}}}\n")
 }

@@ -103,14 +103,13 @@ fn broken_rest_is_a_syntax_error() {
 
 #[test]
 fn keys_of_a_later_version() {
-    let yaml = format!("{MINIMAL}raft: {{secrets: [canary], tls: {{certFile: x}}}}\nlimits: {{inFlight: 5}}\n");
+    let yaml = format!("{MINIMAL}limits: {{inFlight: 5, perRolePerSecond: canary}}\n");
     let list = warnings(&yaml);
     assert_eq!(
         list,
         [
-            "raft.secrets (line 8) is not used by this version",
-            "raft.tls.certFile (line 8) is not used by this version",
-            "limits.inFlight (line 9) is not used by this version",
+            "limits.inFlight (line 8) is not used by this version",
+            "limits.perRolePerSecond (line 8) is not used by this version",
         ]
     );
     for key in LATER {
@@ -135,6 +134,9 @@ fn misplaced_secrets_are_not_repeated() {
     for yaml in [
         with_login(&format!("tokenFile: {secret}")),
         with_vault(&format!("{secret}: x\nwrappingTTL: x")),
+        with_raft(&format!("tls: {{certFile: {secret}, certKey: /etc/hostname, caCert: /etc/hostname}}")),
+        with_raft(&format!("secrets: [{secret}]")),
+        with_raft(&format!("peers: ['{secret}:x'], heartbeat: {secret}, leaveOnTerminate: {secret}")),
         with_vault(&format!("tls: {{clientKey: \"-----BEGIN KEY-----\\n/{secret}\", clientCert: /etc/hostname}}")),
         // Syntax errors right beside it.
         format!("vault:\n  token: {secret}\n  addr: [x\nkubernetes: }}\n"),
@@ -163,7 +165,8 @@ proptest! {
         form in 0..4,
     ) {
         // Paths of files that are opened are named in their problem; that they are no secrets is tested above.
-        let names_a_file = ["tokenFile", "tokenPath", "caCert", "clientCert", "clientKey"];
+        let names_a_file =
+            ["tokenFile", "tokenPath", "caCert", "clientCert", "clientKey", "raft.tls.certFile", "raft.tls.certKey"];
         prop_assume!(!names_a_file.iter().any(|name| key.ends_with(name)));
         let secret = match form {
             0 => format!("'{secret}'"),
