@@ -6,3 +6,4 @@ pub mod delivery;
 pub mod ids;
 pub mod ledger;
 pub mod pod;
+pub mod storage;
