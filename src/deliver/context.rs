@@ -47,6 +47,10 @@ pub(super) const MAX_WORKERS: usize = MAX_PUSHES + MAX_DIALS;
 /// Reads of single pods at once: they settle what an earlier leader left open, and are not urgent.
 pub(super) const MAX_READS: usize = 4;
 
+/// Between two such reads: 50 a second, however many there are. A leader that follows a crash amid a burst has
+/// thousands to make, just when the API server is busy with that burst.
+pub(super) const READ_PAUSE: Duration = Duration::from_millis(20);
+
 /// A claim that is older is confirmed before it is used: it may have been committed after our lease ran out.
 pub(super) const CLAIM_FRESH: Duration = Duration::from_secs(5);
 
@@ -57,7 +61,6 @@ pub(super) struct Context {
     pub(super) dials: Semaphore,
     pub(super) vault_requests: Semaphore,
     pub(super) pushes: Semaphore,
-    pub(super) reads: Semaphore,
 }
 
 impl Context {
@@ -68,7 +71,6 @@ impl Context {
             dials: Semaphore::new(MAX_DIALS),
             vault_requests: Semaphore::new(MAX_VAULT_REQUESTS),
             pushes: Semaphore::new(MAX_PUSHES),
-            reads: Semaphore::new(MAX_READS),
         }
     }
 

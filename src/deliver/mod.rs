@@ -2,6 +2,7 @@
 //!
 //! [`ports`] says what it needs of the world, [`Service`] runs for as long as one leadership lasts.
 
+mod absent;
 mod context;
 #[cfg(test)]
 mod fixtures;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::ports::{Incident, ReadError};
+use super::context::permit;
+use super::ports::Incident;
 use super::rows::Stage;
-use super::service::{Report, Service, look_again_after};
+use super::service::{Report, Service};
 use super::worker::{Attempted, Progress, Turn};
 use crate::domain::announcement::Announcement;
 use crate::domain::backoff::{ATTEMPT, DIAL};
 use crate::domain::delivery::VaultTrouble;
 use crate::domain::ids::{InstanceKey, PodUid};
-use crate::domain::pod::{Fate, Phase, Pod, fate};
 
 /// Dials in a row that fail before the pod's author is told: about 5 s. An init container needs a few
 /// milliseconds to listen, a network policy sometimes a second.
@@ -21,6 +21,13 @@ const UNREACHED_TELL: u32 = 10;
 
 /// The ledger is full, or we may not lead any more: nothing is urgent then.
 const LEDGER_PAUSE: Duration = Duration::from_secs(2);
+
+/// An init container that has answered that it is done exits at once. One that still runs after this long, by its
+/// status and by a handshake, is served again. Doubled with each generation: whatever listens there may never exit.
+const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
+
+/// The longest wait between two such looks.
+const SETTLED_BUT_RUNNING_MOST: Duration = Duration::from_secs(600);
 
 impl Service {
     pub(super) fn finish(&mut self, report: Report) {
@@ -105,7 +112,8 @@ impl Service {
             self.queue.put(uid.clone(), due);
         }
         if matches!(turn, Turn::WrongPod) {
-            self.start_read(uid.clone());
+            row.disowned = true;
+            self.reads.put(uid.clone(), now);
         }
         if left { self.left(uid) } else { self.evaluate(uid) }
     }
@@ -155,58 +163,16 @@ impl Service {
         }
     }
 
-    /// A pod was read by name: because it left with something unsettled, or because it said it is another one.
-    fn read(&mut self, uid: &PodUid, found: Result<Option<Pod>, ReadError>) {
-        let jitter = self.ctx.jitter();
-        // A worker that is at it meanwhile finds out by itself; its report brings the row in line.
-        let Some(row) = self.rows.by_uid.get_mut(uid).filter(|row| !row.working) else { return };
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                row.read_failures += 1;
-                let wait = ATTEMPT.wait(row.read_failures, jitter);
-                tracing::debug!(pod = %row.pod.reference, %error, "reading the pod again");
-                if row.left {
-                    self.queue.put(uid.clone(), Instant::now() + wait);
-                }
-                return;
-            }
-        };
-        row.read_failures = 0;
-        if row.left {
-            self.settle_left(uid, found.as_ref());
-            return;
-        }
-        match found.filter(|pod| pod.reference.uid == *uid && pod.phase == Phase::Pending) {
-            Some(pod) => self.seen(pod),
-            None => self.left(uid),
-        }
-    }
-
-    /// Settles all starts of a pod that left, by what is now found under its name.
-    fn settle_left(&mut self, uid: &PodUid, found: Option<&Pod>) {
-        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
-        let reference = row.pod.reference.clone();
-        let fate_of = |key: &InstanceKey| fate(found, &reference, &key.container_id);
-        let mut ended = Vec::new();
-        if let Some(instance) = row.instance.take_if(|instance| fate_of(&instance.key) != Fate::Open) {
-            let held = instance.progress.map(|progress| progress.held).unwrap_or_default();
-            ended.push((instance.key, held));
-        }
-        for key in row.over.extract_if(.., |key| fate_of(key) != Fate::Open) {
-            ended.push((key, Vec::new()));
-        }
-        if row.instance.is_none() && row.over.is_empty() {
-            self.rows.by_uid.remove(uid);
-            self.held_back.remove(uid);
-        } else {
-            // It is still pending: the watch will show it again, or a later read will show its end.
-            self.queue.put(uid.clone(), Instant::now() + ATTEMPT.most);
-        }
-        for (key, held) in ended {
-            let fate = fate_of(&key);
-            self.record_end(key, fate, held);
-        }
+    /// Dials an init container that says it is done, but is still seen running.
+    pub(super) fn start_alive(&mut self, uid: PodUid) {
+        let Some(row) = self.rows.by_uid.get(&uid) else { return };
+        let Some(key) = row.instance.as_ref().map(|instance| instance.key.clone()) else { return };
+        let (ctx, addresses) = (self.ctx.clone(), row.pod.ips.clone());
+        self.tasks.spawn(async move {
+            let _permit = permit(&ctx.dials).await;
+            let answers = ctx.ports.courier.dial(&addresses).await.is_ok();
+            Report::Alive { uid, key, answers }
+        });
     }
 
     /// An init container that should be done was dialled. One that answers is served again.
@@ -227,4 +193,9 @@ impl Service {
         self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::Reopened);
         self.queue.put(uid.clone(), now);
     }
+}
+
+/// When to look whether an instance that is settled still runs.
+pub(super) fn look_again_after(generation: u32) -> Duration {
+    SETTLED_BUT_RUNNING.saturating_mul(1 << generation.min(10)).min(SETTLED_BUT_RUNNING_MOST)
 }

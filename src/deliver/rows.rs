@@ -35,6 +35,8 @@ pub(super) struct Row {
     pub(super) refusal: Option<Refusal>,
     /// A worker has its progress.
     pub(super) working: bool,
+    /// The pod said that it is not the one that its status shows: the next read of it counts as its status.
+    pub(super) disowned: bool,
     /// Reads of this pod in a row that failed.
     pub(super) read_failures: u32,
 }
@@ -85,6 +87,7 @@ impl Row {
             crashes: 0,
             refusal: None,
             working: false,
+            disowned: false,
             read_failures: 0,
         }
     }

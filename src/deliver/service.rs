@@ -12,7 +12,7 @@ use futures::StreamExt;
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::context::{Context, MAX_WORKERS, Ports, permit};
+use super::context::{Context, MAX_READS, MAX_WORKERS, Ports};
 use super::gate::{Admission, Gates};
 use super::ports::{Incident, Leadership, PodEvent, ReadError};
 use super::queue::Queue;
@@ -21,17 +21,10 @@ use super::settle::{self, Held};
 use super::worker::{self, Attempted, Job, Progress};
 use crate::domain::announcement::Announcement;
 use crate::domain::ids::{InstanceKey, PodUid};
-use crate::domain::pod::{Decision, Fate, Phase, Pod, decide, fate};
+use crate::domain::pod::{Decision, Fate, Pod, decide, fate};
 
 /// How long pushes that are under way may go on when we stop. Kubernetes' grace period is 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// An init container that has answered that it is done exits at once. One that still runs after this long, by its
-/// status and by a handshake, is served again. Doubled with each generation: whatever listens there may never exit.
-const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
-
-/// The longest wait between two such looks.
-const SETTLED_BUT_RUNNING_MOST: Duration = Duration::from_secs(600);
 
 /// A login takes some milliseconds. A pod that waits longer for ours is told why.
 const LOGIN_GRACE: Duration = Duration::from_secs(2);
@@ -53,10 +46,15 @@ pub struct Service {
     pub(super) tasks: JoinSet<Report>,
     /// Who an attempt's worker is at work for, and on which addresses: should it die, its report never comes.
     pub(super) attempts: HashMap<task::Id, (PodUid, Vec<IpAddr>)>,
+    /// Pods that are to be read by name, and when. Apart from `queue`, so that thousands of them delay no delivery.
+    pub(super) reads: Queue<PodUid>,
+    /// Reads that are under way.
+    pub(super) readers: HashSet<task::Id>,
+    pub(super) next_read: Instant,
     /// What the ledger had open when this leadership began, by pod, until the pod is seen or read.
-    earlier: HashMap<PodUid, Vec<InstanceKey>>,
+    pub(super) earlier: HashMap<PodUid, Vec<InstanceKey>>,
     /// Counts complete lists.
-    list: u64,
+    pub(super) list: u64,
     load_told: Instant,
     /// The checks of our Vault token have passed: work may be claimed.
     usable: bool,
@@ -87,6 +85,9 @@ impl Service {
             held_back: HashSet::new(),
             tasks: JoinSet::new(),
             attempts: HashMap::new(),
+            reads: Queue::new(),
+            readers: HashSet::new(),
+            next_read: now,
             earlier: HashMap::new(),
             list: 0,
             load_told: now,
@@ -106,8 +107,7 @@ impl Service {
         }
         let mut events = self.ctx.ports.feed.events();
         loop {
-            let has_hands = self.tasks.len() < MAX_WORKERS;
-            let due = self.queue.next_due();
+            let due = self.next_due();
             tokio::select! {
                 () = ended.cancelled() => break,
                 () = &mut usable, if !self.usable => {
@@ -121,13 +121,18 @@ impl Service {
                 Some(report) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match report {
                     Ok((id, report)) => {
                         self.attempts.remove(&id);
+                        self.readers.remove(&id);
                         self.finish(report);
                     }
-                    Err(error) => self.worker_died(&error),
+                    Err(error) => {
+                        self.readers.remove(&error.id());
+                        self.worker_died(&error);
+                    }
                 },
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if has_hands && due.is_some() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             self.start_due();
+            self.start_reads();
             self.tell_load();
         }
         drop(events);
@@ -172,55 +177,14 @@ impl Service {
         let row = self.rows.by_uid.entry(uid.clone()).or_insert_with(|| Row::new(pod.clone(), self.list));
         row.pod = pod;
         row.list = self.list;
-        row.left = false;
+        if std::mem::take(&mut row.left) {
+            self.back(&uid);
+        }
+        let Some(row) = self.rows.by_uid.get_mut(&uid) else { return };
         if let Some(keys) = self.earlier.remove(&uid) {
             row.over.extend(keys);
         }
         self.evaluate(&uid);
-    }
-
-    /// A pod that is not in the selection any more.
-    pub(super) fn left(&mut self, uid: &PodUid) {
-        self.rows.forget(uid);
-        let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
-        row.left = true;
-        if row.working {
-            return;
-        }
-        self.queue.remove(uid);
-        let ledger = &self.ctx.ports.ledger;
-        let served = row.instance.as_ref().filter(|instance| instance.touched).map(|instance| &instance.key);
-        let unsettled = |key: &&InstanceKey| {
-            ledger.read(key).is_some_and(|entry| entry.closed.is_none() || entry.unsettled().next().is_some())
-        };
-        if served.into_iter().chain(&row.over).any(|key| unsettled(&key)) {
-            self.queue.put(uid.clone(), Instant::now());
-        } else {
-            self.rows.by_uid.remove(uid);
-            self.held_back.remove(uid);
-        }
-    }
-
-    /// What the ledger has open for pods that the complete list lacks: their rows are read by name, a few at once.
-    fn adopt_orphans(&mut self) {
-        for (uid, keys) in std::mem::take(&mut self.earlier) {
-            let entry = keys.iter().find_map(|key| self.ctx.ports.ledger.read(key));
-            let Some(entry) = entry else { continue };
-            let pod = Pod {
-                reference: entry.pod,
-                node: "".into(),
-                service_account: "".into(),
-                host_network: false,
-                deleting: false,
-                phase: Phase::Unknown,
-                ips: Vec::new(),
-                wish: None,
-            };
-            let mut row = Row::new(Arc::new(pod), self.list);
-            row.over = keys;
-            self.rows.by_uid.insert(uid.clone(), row);
-            self.left(&uid);
-        }
     }
 
     /// Brings a row in line with its pod. Nothing happens while a worker is at it: it is evaluated afterwards.
@@ -250,11 +214,22 @@ impl Service {
             }
         }
         let serves = |key: &InstanceKey| row.instance.as_ref().is_some_and(|i| i.key.container_id == key.container_id);
-        let over = std::mem::take(&mut row.over);
-        let (open, gone): (Vec<_>, Vec<_>) =
-            over.into_iter().partition(|key| serves(key) || fate_of(key) == Fate::Open);
-        row.over = open;
-        ended.extend(gone.into_iter().map(|key| (key.clone(), fate_of(&key), Vec::new())));
+        let mut in_doubt = false;
+        for key in std::mem::take(&mut row.over) {
+            match fate_of(&key) {
+                fate if serves(&key) || fate == Fate::Open => row.over.push(key),
+                // An earlier leader may have seen more of this pod than our watch has: then a start that we do not
+                // know of is not lost, but yet to come. A fresh read tells.
+                Fate::Lost => {
+                    row.over.push(key);
+                    in_doubt = true;
+                }
+                fate => ended.push((key, fate, Vec::new())),
+            }
+        }
+        if in_doubt {
+            self.reads.put(uid.clone(), Instant::now());
+        }
         if let Decision::Refuse(refusal) = decision
             && row.refusal.as_ref() != Some(&refusal)
         {
@@ -282,7 +257,6 @@ impl Service {
             let Some(uid) = self.queue.pop(now) else { return };
             let Some(row) = self.rows.by_uid.get(&uid).filter(|row| !row.working) else { continue };
             if row.left {
-                self.start_read(uid);
                 continue;
             }
             match row.instance.as_ref().map(|instance| instance.stage) {
@@ -347,27 +321,11 @@ impl Service {
         self.attempts.insert(task.id(), at_work);
     }
 
-    /// Dials an init container that says it is done, but is still seen running.
-    fn start_alive(&mut self, uid: PodUid) {
-        let Some(row) = self.rows.by_uid.get(&uid) else { return };
-        let Some(key) = row.instance.as_ref().map(|instance| instance.key.clone()) else { return };
-        let (ctx, addresses) = (self.ctx.clone(), row.pod.ips.clone());
-        self.tasks.spawn(async move {
-            let _permit = permit(&ctx.dials).await;
-            let answers = ctx.ports.courier.dial(&addresses).await.is_ok();
-            Report::Alive { uid, key, answers }
-        });
-    }
-
-    /// Reads a pod by name.
-    pub(super) fn start_read(&mut self, uid: PodUid) {
-        let Some(row) = self.rows.by_uid.get(&uid) else { return };
-        let (ctx, reference) = (self.ctx.clone(), row.pod.reference.clone());
-        self.tasks.spawn(async move {
-            let _permit = permit(&ctx.reads).await;
-            let found = ctx.ports.feed.read(&reference.namespace, &reference.name).await;
-            Report::Read { uid, found }
-        });
+    /// When there is something to start.
+    fn next_due(&self) -> Option<Instant> {
+        let work = self.queue.next_due().filter(|_| self.tasks.len() < MAX_WORKERS);
+        let read = self.reads.next_due().filter(|_| self.readers.len() < MAX_READS);
+        work.into_iter().chain(read.map(|due| due.max(self.next_read))).min()
     }
 
     fn tell_load(&mut self) {
@@ -378,9 +336,4 @@ impl Service {
             self.ctx.ports.meter.load(self.queue.backlog(now), self.tasks.len());
         }
     }
-}
-
-/// When to look whether an instance that is settled still runs.
-pub(super) fn look_again_after(generation: u32) -> Duration {
-    SETTLED_BUT_RUNNING.saturating_mul(1 << generation.min(10)).min(SETTLED_BUT_RUNNING_MOST)
 }

@@ -11,3 +11,4 @@ pub mod membership;
 pub mod peers;
 pub mod pod;
 pub mod quorum;
+pub mod storage;

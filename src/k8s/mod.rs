@@ -1,8 +1,8 @@
-//! Kubernetes: the watch of pending pods, Events on pods, and the client that both use.
+//! Kubernetes: the watch of pending pods, our own peers, Events on pods, and the client that all of them use.
 //!
 //! Owns every request to the API server, their limits and their back-off. Knows pods as [`crate::domain::pod::Pod`]
-//! outwards, so that `kube` and `k8s-openapi` stay in this folder. Must never keep pods in memory (the workflow
-//! keeps those that matter), never poll, and never retry without a wait.
+//! outwards, so that `kube` and `k8s-openapi` stay in this folder. Must never keep other pods in memory than those
+//! that are starting now ([`standby`]), never poll pods, and never retry without a wait.
 
 pub mod client;
 pub mod events;
@@ -12,6 +12,7 @@ pub mod health;
 mod log_limit;
 pub mod peers;
 mod slim_pod;
+pub mod standby;
 pub mod watch;
 
 /// `text` cut to at most `limit` bytes, at a character's border.

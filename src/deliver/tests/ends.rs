@@ -160,3 +160,120 @@ async fn a_pod_that_a_new_complete_list_lacks_has_left() {
     world.say(PodEvent::Synced).await;
     world.until("read", |w| w.count(|did| *did == Did::Read("web-0".into())) == 1).await;
 }
+
+// A new leader's watch may be behind that of the leader before it: what it does not show yet is not gone.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_the_watch_does_not_show_yet_is_not_lost() {
+    let first = World::new();
+    first.answers(IP, [cut()]);
+    first.start();
+    let newer = restarted(pod("web-0", IP), 1, 1);
+    first.see(&newer).await;
+    first.until("unknown", |w| w.count(|did| *did == Did::Outcome) == 1).await;
+    first.ended.cancel();
+    first.receiver(IP, Receiver::Silent);
+    let second = first.next_leader();
+    second.with(|state| state.found.insert("web-0".into(), newer.clone()));
+    second.start();
+    second.say(PodEvent::Restarted).await;
+    second.see(&pod("web-0", IP)).await;
+    second.say(PodEvent::Synced).await;
+    second.until("read", |w| w.count(|did| *did == Did::Read("web-0".into())) == 1).await;
+    second.pass(20).await;
+    assert_eq!(second.count(|did| *did == Did::Incident(Incident::FateUnknown)), 0);
+    assert_eq!(second.with(|state| state.ledger.open().filter(|(_, entry)| entry.closed.is_none()).count()), 2);
+    // Once the watch has caught up it is served on.
+    second.answers(IP, [status(200)]);
+    second.see(&newer).await;
+    second.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
+    second.until("the first one's is destroyed", |w| neutralised(w) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_a_fresh_read_does_not_show_either_is_settled_as_lost() {
+    let first = one_unknown().await;
+    first.ended.cancel();
+    let second = first.next_leader();
+    let newer = restarted(pod("web-0", IP), 1, 2);
+    second.with(|state| state.found.insert("web-0".into(), newer.clone()));
+    second.start();
+    second.see(&newer).await;
+    second.until("counted", |w| w.count(|did| *did == Did::Incident(Incident::FateUnknown)) == 1).await;
+    assert_eq!(neutralised(&second), 0);
+}
+
+// Claimed, unknown and refused, closed and not: whatever an earlier leader left is settled, without a storm of reads,
+// and delays nobody.
+#[tokio::test(start_paused = true)]
+async fn what_earlier_leaders_left_is_settled_at_a_limited_rate_and_delays_no_delivery() {
+    const LEFT: usize = 300;
+    let address = |n: usize| format!("10.1.{}.{}", n / 250, n % 250 + 1);
+    let first = World::new();
+    first.start();
+    for n in 0..LEFT {
+        // Half of them never answer: they are claimed, and nothing more.
+        if n % 2 == 0 {
+            first.answers(&address(n), [cut()]);
+        }
+        first.see(&pod(&format!("left-{n}"), &address(n))).await;
+    }
+    first.until("all are begun", |w| w.count(|did| *did == Did::Claim) >= LEFT && w.pushes() >= LEFT / 2).await;
+    first.pass(1).await;
+    first.ended.cancel();
+    let second = first.next_leader();
+    second.answers("10.9.0.1", [status(200)]);
+    second.start();
+    let begun = tokio::time::Instant::now();
+    second.say(PodEvent::Restarted).await;
+    second.say(PodEvent::Synced).await;
+    second.see(&pod("web-0", "10.9.0.1")).await;
+    second.until("the new one is served", |w| w.announced("SecretIdDelivered") == 1).await;
+    let reads = |w: &World| w.count(|did| matches!(did, Did::Read(_)));
+    assert!(begun.elapsed().as_millis() < 100, "{:?}", begun.elapsed());
+    assert!(reads(&second) < 10, "{} reads", reads(&second));
+    second.until("all are read", |w| reads(w) == LEFT).await;
+    assert!(begun.elapsed().as_secs() >= 5, "{:?}", begun.elapsed());
+    second.pass(1).await;
+    assert!(second.with(|state| state.ledger.open().next().is_none()));
+}
+
+// The Go init container's 200 leaves earlier attempts open on a closed entry.
+#[tokio::test(start_paused = true)]
+async fn the_next_leader_settles_what_is_closed_and_still_unsettled() {
+    for seen in [true, false] {
+        let first = World::new();
+        first.answers(IP, [cut(), super::world::bare_200()]);
+        first.start();
+        first.see(&pod("web-0", IP)).await;
+        first.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
+        first.ended.cancel();
+        first.receiver(IP, Receiver::Silent);
+        let second = first.next_leader();
+        let end = exited(pod("web-0", IP), 1);
+        second.with(|state| state.found.insert("web-0".into(), end.clone()));
+        second.start();
+        second.say(PodEvent::Restarted).await;
+        if seen {
+            second.see(&pod("web-0", IP)).await;
+            second.see(&end).await;
+        }
+        second.say(PodEvent::Synced).await;
+        second.until("the first is destroyed", |w| neutralised(w) == 1).await;
+        second.pass(1).await;
+        assert!(second.with(|state| state.ledger.open().next().is_none()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_seen_again_after_it_had_left_is_served_on() {
+    let world = one_unknown().await;
+    world.with(|state| state.found.insert("web-0".into(), pod("web-0", IP)));
+    // A list that lacked it, and its next one that does not.
+    world.say(PodEvent::Restarted).await;
+    world.say(PodEvent::Synced).await;
+    world.until("read", |w| w.count(|did| *did == Did::Read("web-0".into())) == 1).await;
+    world.pass(1).await;
+    world.answers(IP, [status(200)]);
+    world.see(&pod("web-0", IP)).await;
+    world.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
+}

@@ -10,6 +10,8 @@ mod inside;
 mod nothing_remains;
 #[path = "it/order.rs"]
 mod order;
+#[path = "it/replicas.rs"]
+mod replicas;
 #[path = "it/servers.rs"]
 mod servers;
 

@@ -141,7 +141,7 @@ fn launch(container: &Container, image: &Image, around: Surroundings<'_>, files:
         bind(&files.termination, message_path, false),
     ];
     binds.extend(image.files.iter().map(|(source, target)| bind(source, target, true)));
-    binds.extend(mounts(container, around.volumes));
+    binds.extend(mounts(container, around.volumes, &expanded));
     let read_only_root = container.security_context.as_ref().and_then(|context| context.read_only_root_filesystem);
     Launch {
         hostname: around.hostname.to_owned(),
@@ -161,14 +161,15 @@ fn bind(source: &Path, target: &str, read_only: bool) -> Bind {
     Bind { source: source.to_owned(), target: target.to_owned(), read_only }
 }
 
-fn mounts(container: &Container, volumes: &[(String, PathBuf)]) -> Vec<Bind> {
+fn mounts(container: &Container, volumes: &[(String, PathBuf)], expanded: &impl Fn(&String) -> String) -> Vec<Bind> {
     let mut binds: Vec<Bind> = container
         .volume_mounts
         .iter()
         .flatten()
         .filter_map(|mount| {
             let (_, folder) = volumes.iter().find(|(name, _)| *name == mount.name)?;
-            let source = mount.sub_path.as_ref().map_or(folder.clone(), |path| folder.join(path));
+            let below = mount.sub_path.clone().or_else(|| mount.sub_path_expr.as_ref().map(expanded));
+            let source = below.map_or_else(|| folder.clone(), |path| folder.join(path));
             Some(bind(&source, &mount.mount_path, mount.read_only.unwrap_or(false)))
         })
         .collect();

@@ -58,8 +58,8 @@ const CONTAINER: &[&str] = &[
     "stdin",
     "tty",
 ];
-const VOLUME: &[&str] = &["name", "emptyDir", "configMap", "secret", "projected", "downwardAPI"];
-const MOUNT: &[&str] = &["name", "mountPath", "readOnly", "subPath"];
+const VOLUME: &[&str] = &["name", "emptyDir", "hostPath", "configMap", "secret", "projected", "downwardAPI"];
+const MOUNT: &[&str] = &["name", "mountPath", "readOnly", "subPath", "subPathExpr"];
 const SOURCE: &[&str] = &["serviceAccountToken", "configMap", "secret", "downwardAPI"];
 const PROBE: &[&str] = &[
     "httpGet",
@@ -143,7 +143,7 @@ mod tests {
         let spec = json!({
             "hostPID": true,
             "containers": [{"name": "a", "lifecycle": {}, "livenessProbe": {"grpc": {"port": 1}}}],
-            "volumes": [{"name": "v", "hostPath": {"path": "/"}}],
+            "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}],
         });
         assert_eq!(
             refused(&spec),
@@ -151,7 +151,7 @@ mod tests {
                 "spec.hostPID",
                 "spec.containers[0].lifecycle",
                 "spec.containers[0].livenessProbe.grpc",
-                "spec.volumes[0].hostPath"
+                "spec.volumes[0].nfs"
             ]
         );
     }

@@ -1,20 +1,23 @@
 //! A pod's volumes as folders, laid out as a kubelet lays them out.
 //!
 //! Owns: `<kubelet>/pods/<uid>/volumes/kubernetes.io~<kind>/<name>`. The path shows in the container's
-//! `/proc/self/mountinfo`, as it does under a real kubelet.
+//! `/proc/self/mountinfo`, as it does under a real kubelet. What pods call a path of the node lies in `<kubelet>/host`,
+//! and outlives them.
 //!
-//! Must never happen: a half-written file. Each is written beside its place and renamed.
+//! Must never happen: a half-written file, for each is written beside its place and renamed; a pod that reaches the
+//! machine's own files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Pod, ServiceAccount, ServiceAccountTokenProjection, Volume,
+    VolumeProjection,
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -65,6 +68,10 @@ pub(crate) async fn write(client: &Client, fields: &Fields<'_>, directory: &Path
     let spec = fields.pod.spec.as_ref().context("the pod has no spec")?;
     for volume in spec.volumes.iter().flatten() {
         let path = folder(directory, volume)?;
+        let must_exist = volume.host_path.as_ref().and_then(|source| source.type_.as_deref()) == Some("Directory");
+        if must_exist && !path.is_dir() {
+            bail!("volume {}: hostPath type check failed: {} is not a directory", volume.name, path.display());
+        }
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         fill(client, fields, volume, &path).await.with_context(|| format!("volume {}", volume.name))?;
     }
@@ -91,6 +98,9 @@ fn token_files(pod: &Pod, directory: &Path) -> Result<Vec<TokenFile>> {
 
 /// Where a volume of the pod is.
 pub(crate) fn folder(directory: &Path, volume: &Volume) -> Result<PathBuf> {
+    if let Some(source) = &volume.host_path {
+        return on_node(directory, source).with_context(|| format!("volume {}", volume.name));
+    }
     let kind = if volume.empty_dir.is_some() {
         "empty-dir"
     } else if volume.config_map.is_some() {
@@ -105,6 +115,20 @@ pub(crate) fn folder(directory: &Path, volume: &Volume) -> Result<PathBuf> {
         bail!("volume {} is of a kind that the testbed does not know", volume.name);
     };
     Ok(directory.join("volumes").join(format!("kubernetes.io~{kind}")).join(&volume.name))
+}
+
+/// A path of the node, which is a folder of the agent's: no pod sees the machine.
+fn on_node(directory: &Path, source: &HostPathVolumeSource) -> Result<PathBuf> {
+    if !matches!(source.type_.as_deref(), None | Some("" | "Directory" | "DirectoryOrCreate")) {
+        bail!("a hostPath of another type than a directory is not known to the testbed");
+    }
+    let path = Path::new(&source.path);
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        bail!("{:?} is no path of a node", source.path);
+    }
+    // `<kubelet>/pods/<uid>`
+    let kubelet = directory.ancestors().nth(2).context("a pod's folder lies in the kubelet's")?;
+    Ok(kubelet.join("host").join(path.strip_prefix("/")?))
 }
 
 async fn fill(client: &Client, fields: &Fields<'_>, volume: &Volume, path: &Path) -> Result<()> {
@@ -252,5 +276,18 @@ mod tests {
         let volume = Volume { name: "v".into(), empty_dir: Some(Default::default()), ..Volume::default() };
         let path = folder(Path::new("/k/pods/uid"), &volume).unwrap();
         assert_eq!(path, Path::new("/k/pods/uid/volumes/kubernetes.io~empty-dir/v"));
+    }
+
+    #[test]
+    fn a_nodes_paths_are_folders_of_the_agent() {
+        let volume = |path: &str, kind: Option<&str>| {
+            let source = HostPathVolumeSource { path: path.into(), type_: kind.map(Into::into) };
+            folder(Path::new("/k/pods/uid"), &Volume { name: "v".into(), host_path: Some(source), ..Volume::default() })
+        };
+        assert_eq!(volume("/var/lib/kv", None).unwrap(), Path::new("/k/host/var/lib/kv"));
+        assert!(volume("/var/lib/kv", Some("DirectoryOrCreate")).is_ok());
+        for (path, kind) in [("var", None), ("/a/../../etc", None), ("/run/x.sock", Some("Socket"))] {
+            assert!(volume(path, kind).is_err(), "{path}");
+        }
     }
 }

@@ -1,0 +1,204 @@
+//! Warm standby over a scripted feed, under paused time.
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::super::fake_api;
+use super::super::slim_pod::SlimPod;
+use super::*;
+
+/// A feed that the test writes, one stream after another.
+struct Script {
+    streams: Mutex<VecDeque<mpsc::Receiver<PodEvent>>>,
+}
+
+#[async_trait]
+impl PodFeed for Script {
+    fn events(&self) -> BoxStream<'static, PodEvent> {
+        let Some(events) = self.streams.lock().unwrap().pop_front() else { return stream::pending().boxed() };
+        stream::unfold(events, |mut events| async move { events.recv().await.map(|event| (event, events)) }).boxed()
+    }
+
+    async fn read(&self, _namespace: &str, name: &str) -> Result<Option<Pod>, ReadError> {
+        if name == "down" { Err(ReadError("down".into())) } else { Ok(Some(pod(name))) }
+    }
+}
+
+struct Standby {
+    feed: StandbyFeed,
+    watches: VecDeque<mpsc::Sender<PodEvent>>,
+}
+
+impl Standby {
+    fn start(most_pods: usize) -> Self {
+        let (senders, receivers): (VecDeque<_>, VecDeque<_>) = (0..3).map(|_| mpsc::channel(2 * MOST_WAITING)).unzip();
+        let script = Arc::new(Script { streams: Mutex::new(receivers) });
+        let (feed, watch) = StandbyFeed::over(script, Arc::new(WatchHealth::new()), most_pods);
+        tokio::spawn(watch.run(CancellationToken::new()));
+        Self { feed, watches: senders }
+    }
+
+    /// The watch says all that, and it is taken in.
+    async fn says(&self, events: impl IntoIterator<Item = PodEvent>) {
+        for event in events {
+            self.watches[0].send(event).await.unwrap();
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    async fn lists(&self, names: &[&str]) {
+        self.says([PodEvent::Restarted]).await;
+        self.says(names.iter().map(|name| PodEvent::Seen(pod(name)))).await;
+        self.says([PodEvent::Synced]).await;
+    }
+}
+
+fn pod(name: &str) -> Pod {
+    serde_json::from_value::<SlimPod>(fake_api::pod("team", name, "1")).unwrap().into_pod().unwrap()
+}
+
+fn stranger(name: &str) -> Pod {
+    Pod { wish: None, ..pod(name) }
+}
+
+/// What a stream says until it is silent; the pods of one list in the order of their names.
+async fn hear(events: &mut BoxStream<'static, PodEvent>) -> Vec<String> {
+    let (mut heard, mut seen) = (Vec::new(), Vec::new());
+    while let Ok(Some(event)) = timeout(Duration::from_millis(10), events.next()).await {
+        let text = match event {
+            PodEvent::Seen(pod) => {
+                seen.push(format!("seen {}", pod.reference.name));
+                continue;
+            }
+            PodEvent::Restarted => "restarted".to_owned(),
+            PodEvent::Left(pod) => format!("left {}", pod.reference.name),
+            PodEvent::Synced => "synced".to_owned(),
+        };
+        seen.sort();
+        heard.append(&mut seen);
+        heard.push(text);
+    }
+    seen.sort();
+    heard.append(&mut seen);
+    heard
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leadership_gets_at_once_what_is_known_and_then_what_happens() {
+    let standby = Standby::start(MOST_PODS);
+    standby.lists(&["a", "b"]).await;
+    standby.says([PodEvent::Left(pod("b")), PodEvent::Seen(pod("c"))]).await;
+    let mut events = standby.feed.events();
+    assert_eq!(hear(&mut events).await, ["restarted", "seen a", "seen c", "synced"]);
+    standby.says([PodEvent::Seen(pod("d")), PodEvent::Left(pod("a"))]).await;
+    assert_eq!(hear(&mut events).await, ["seen d", "left a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaderships_one_after_another_are_each_told_all() {
+    let standby = Standby::start(MOST_PODS);
+    standby.lists(&["a"]).await;
+    for _ in 0..3 {
+        let mut events = standby.feed.events();
+        assert_eq!(hear(&mut events).await, ["restarted", "seen a", "synced"]);
+        assert_eq!(standby.feed.shared.memory().subscribers.len(), 1);
+    }
+    assert!(standby.feed.shared.memory().subscribers.is_empty(), "what ended is told nothing and costs nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_complete_is_never_called_complete() {
+    let standby = Standby::start(MOST_PODS);
+    let mut first = standby.feed.events();
+    assert!(hear(&mut first).await.is_empty(), "nothing is known yet");
+    standby.says([PodEvent::Restarted, PodEvent::Seen(pod("a"))]).await;
+    assert_eq!(hear(&mut first).await, ["restarted", "seen a"]);
+    let mut second = standby.feed.events();
+    assert_eq!(hear(&mut second).await, ["restarted", "seen a"]);
+    standby.says([PodEvent::Seen(pod("b")), PodEvent::Synced]).await;
+    assert_eq!(hear(&mut second).await, ["seen b", "synced"].map(String::from));
+}
+
+#[tokio::test(start_paused = true)]
+async fn amid_a_new_list_the_last_complete_one_is_replayed_and_then_corrected() {
+    let standby = Standby::start(MOST_PODS);
+    standby.lists(&["goes", "stays"]).await;
+    standby.says([PodEvent::Restarted, PodEvent::Seen(pod("new"))]).await;
+    let mut events = standby.feed.events();
+    let expected =
+        ["restarted", "seen goes", "seen new", "seen stays", "synced", "restarted", "seen new"].map(String::from);
+    assert_eq!(hear(&mut events).await, expected);
+    standby.says([PodEvent::Seen(pod("stays")), PodEvent::Synced]).await;
+    assert_eq!(hear(&mut events).await, ["seen stays", "synced"]);
+    let mut next = standby.feed.events();
+    assert_eq!(hear(&mut next).await, ["restarted", "seen new", "seen stays", "synced"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_leader_holds_up_nothing_and_is_given_all_anew() {
+    let standby = Standby::start(MOST_PODS);
+    standby.lists(&["a"]).await;
+    let mut events = standby.feed.events();
+    assert_eq!(hear(&mut events).await.len(), 3);
+    // It does not listen while more happens than may wait for it.
+    standby.says((0..=MOST_WAITING).map(|_| PodEvent::Seen(pod("b")))).await;
+    standby.says([PodEvent::Left(pod("a"))]).await;
+    assert_eq!(hear(&mut events).await, ["restarted", "seen b", "synced"]);
+    standby.says([PodEvent::Seen(pod("c"))]).await;
+    assert_eq!(hear(&mut events).await, ["seen c"]);
+}
+
+// Invariant 8.
+#[tokio::test(start_paused = true)]
+async fn only_pods_that_are_starting_are_remembered_and_strangers_only_for_their_address() {
+    let standby = Standby::start(MOST_PODS);
+    let up = Pod { phase: Phase::Running, ..pod("up") };
+    let mut nowhere = stranger("nowhere");
+    nowhere.ips.clear();
+    let on_node = Pod { host_network: true, ..stranger("on-node") };
+    let going = Pod { deleting: true, ..stranger("going") };
+    standby.lists(&["a"]).await;
+    standby.says([up, nowhere, on_node, going, stranger("here")].map(PodEvent::Seen)).await;
+    let mut events = standby.feed.events();
+    assert_eq!(hear(&mut events).await, ["restarted", "seen a", "seen here", "synced"]);
+    standby.says([PodEvent::Seen(Pod { deleting: true, ..stranger("here") })]).await;
+    standby.says([PodEvent::Left(pod("a"))]).await;
+    assert!(standby.feed.is_empty());
+    assert_eq!(standby.feed.shared.memory().strangers, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_fit_is_listed_anew_for_a_leader_and_its_replay_is_not_called_complete() {
+    let standby = Standby::start(2);
+    standby.lists(&["a", "b", "c", "d"]).await;
+    standby.says((0..9).map(|n| PodEvent::Seen(stranger(&format!("other-{n}"))))).await;
+    assert_eq!(standby.feed.len(), 4, "strangers crowd out nobody");
+    let mut events = standby.feed.events();
+    let heard = hear(&mut events).await;
+    assert!(!heard.contains(&"synced".to_owned()), "{heard:?}");
+    // The watch was begun anew, and its list is told as it comes.
+    let anew = &standby.watches[1];
+    for event in [PodEvent::Restarted, PodEvent::Seen(pod("c")), PodEvent::Seen(pod("d")), PodEvent::Synced] {
+        anew.send(event).await.unwrap();
+    }
+    assert_eq!(hear(&mut events).await, ["restarted", "seen c", "seen d", "synced"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_pass_through() {
+    let standby = Standby::start(MOST_PODS);
+    assert_eq!(&*standby.feed.read("team", "a").await.unwrap().unwrap().reference.name, "a");
+    assert!(standby.feed.read("team", "down").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_health_is_that_of_the_watch_whether_or_not_anybody_leads() {
+    let lines = vec![fake_api::line("ADDED", &fake_api::pod("team", "a", "1")), fake_api::bookmark("2", true)];
+    let api = fake_api::FakeApi::new([], fake_api::Answer::Lines(lines, fake_api::Then::Hang));
+    let (feed, watch) =
+        StandbyFeed::new(Feed::new(api.client(), super::super::watch::NamespaceFilter::One("team".into())));
+    tokio::spawn(watch.run(CancellationToken::new()));
+    sleep(Duration::from_secs(1)).await;
+    assert!(feed.health().fresh());
+    assert_eq!(feed.len(), 1);
+}
