@@ -4,6 +4,7 @@
 //! uses openraft. Must never acknowledge what was not synced, serve Raft for a cluster that is not its own, or begin
 //! leader work before an entry of its own term is applied.
 
+pub mod gossip;
 mod leader;
 mod ledger;
 mod log_store;
