@@ -6,6 +6,7 @@
 
 mod belong;
 mod front;
+pub mod gossip;
 mod leader;
 mod ledger;
 mod log_store;
@@ -19,6 +20,7 @@ mod running;
 pub mod service;
 mod snapshot;
 mod state_machine;
+pub mod status;
 mod suspect;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,7 +25,7 @@ use super::running::{Running, Timings, seeded};
 use super::{leader, reconcile, reform, suspect};
 use crate::clock::Dice;
 use crate::deliver::ports::Leadership;
-use crate::domain::bootstrap::{Decision, Myself};
+use crate::domain::bootstrap::{Decision, Myself, READY_WITHOUT_IDENTITY_AFTER};
 use crate::domain::ids::{BootId, ClusterId, Epoch, NodeId, PodUid};
 use crate::domain::membership::Member;
 use crate::domain::peers::{Listed, Standing};
@@ -108,6 +108,7 @@ pub struct Service {
     leaderships: mpsc::Sender<Leadership>,
     recoveries: mpsc::Receiver<RecoverRequest>,
     hang_ups: mpsc::Receiver<NodeId>,
+    forming: watch::Sender<Forming>,
 }
 
 /// What others may ask of a node.
@@ -117,9 +118,23 @@ pub struct Handle {
     pub ledger: RaftLedger,
     pub(super) front: Arc<Front>,
     recoveries: mpsc::Sender<RecoverRequest>,
+    forming: watch::Receiver<Forming>,
+}
+
+/// How a node is doing that is in no cluster yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forming {
+    /// Why it waits, a line for each peer.
+    pub(super) reasons: Vec<String>,
+    /// It is to report ready all the same.
+    pub(super) ready_all_the_same: bool,
 }
 
 impl Handle {
+    pub(super) fn progress(&self) -> Forming {
+        self.forming.borrow().clone()
+    }
+
     /// Hands the lead to somebody else, if this node has it.
     pub async fn hand_over(&self) {
         if let Some(running) = self.ledger.running() {
@@ -157,9 +172,11 @@ impl Service {
         let front = Front::new(ledger.clone(), hung_up, myself(&options));
         let (leaderships, led) = mpsc::channel(LEADERSHIPS);
         let (asked, recoveries) = mpsc::channel(1);
-        let handle = Handle { ledger: ledger.clone(), front: front.clone(), recoveries: asked };
+        let (tell, forming) = watch::channel(Forming::default());
+        let handle = Handle { ledger: ledger.clone(), front: front.clone(), recoveries: asked, forming };
         let network = options.network.clone().unwrap_or_else(|| Arc::new(Isolated));
-        (Self { options, network, ledger, front, leaderships, recoveries, hang_ups }, handle, led)
+        let service = Self { options, network, ledger, front, leaderships, recoveries, hang_ups, forming: tell };
+        (service, handle, led)
     }
 
     /// Runs until `stop`.
@@ -211,8 +228,16 @@ impl Service {
         self.options.directory.urgent(true);
         let mut rounds = self.rounds();
         let mut changed = self.options.directory.changed();
+        let mut kept_out_since = None;
         loop {
-            if let Some(found) = rounds.run().await {
+            let found = rounds.run().await;
+            let kept_out = found.as_ref().is_some_and(|found| found.ruling.fails_on_identity_alone());
+            kept_out_since = kept_out.then(|| kept_out_since.unwrap_or_else(Instant::now));
+            self.forming.send_replace(Forming {
+                reasons: rounds.reasons(),
+                ready_all_the_same: kept_out_since.is_some_and(|since| since.elapsed() >= READY_WITHOUT_IDENTITY_AFTER),
+            });
+            if let Some(found) = found {
                 let member = self.member(&found.listed);
                 match found.ruling.decision.clone() {
                     Decision::Initialise => {

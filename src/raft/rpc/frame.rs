@@ -23,8 +23,8 @@ pub enum FrameError {
     /// The other end closed the connection between two frames.
     #[error("the connection was closed")]
     Closed,
-    /// More than [`MAX_BODY`].
-    #[error("a frame of {0} bytes; at most {MAX_BODY} are read")]
+    /// More than is read there: [`MAX_BODY`] where nothing less is said.
+    #[error("a frame of {0} bytes, which is more than is read")]
     Oversized(usize),
     /// Written by another version.
     #[error("a frame of version {0}; this replica speaks version {VERSION}")]
@@ -56,11 +56,27 @@ pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) ->
     postcard::from_bytes(&body).map_err(FrameError::Body)
 }
 
+/// Reads one frame of at most `limit` bytes.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn read_within<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<T, FrameError> {
+    let body = read_bytes_within(stream, limit).await?;
+    postcard::from_bytes(&body).map_err(FrameError::Body)
+}
+
 /// Reads one frame's body as it is.
 ///
 /// # Errors
 /// As for [`read`].
 pub async fn read_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, FrameError> {
+    read_bytes_within(stream, MAX_BODY).await
+}
+
+async fn read_bytes_within(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<Vec<u8>, FrameError> {
     let mut head = [0; 5];
     let got = stream.read(&mut head[..1]).await?;
     if got == 0 {
@@ -68,7 +84,7 @@ pub async fn read_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>
     }
     stream.read_exact(&mut head[1..]).await?;
     let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    if length > MAX_BODY {
+    if length > limit {
         return Err(FrameError::Oversized(length));
     }
     if head[4] != VERSION {

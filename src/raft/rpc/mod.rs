@@ -8,5 +8,5 @@ pub mod client;
 pub mod frame;
 pub mod message;
 pub mod network;
+pub mod places;
 pub mod server;
-pub mod tls;

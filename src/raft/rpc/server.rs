@@ -3,15 +3,13 @@
 //! Owns the limits on who dials us: how many at once, how many from one address, how long each may take. A stranger
 //! costs a handshake that fails, and a log line a minute.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +17,7 @@ use super::client::PIECE_BYTES;
 use super::frame::{self, FrameError};
 use super::message::{Address, RaftRequest, Request, Response};
 use super::network::{Acceptor, Connection, Incoming, Network};
+use super::places::{Places, Told};
 use crate::domain::ids::NodeId;
 use crate::raft::snapshot;
 use crate::raft::types::{SnapshotMeta, Vote};
@@ -41,12 +40,6 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// After `accept` failed (out of file descriptors, usually).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// The same cause from the same address is logged once in this time.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-
-/// Addresses whose last log line is remembered. Beyond it all are forgotten: a few lines more.
-const MAX_REMEMBERED: usize = 1_024;
 
 /// What peers are answered.
 #[async_trait]
@@ -81,9 +74,8 @@ pub struct Server {
     network: Arc<dyn Network>,
     handler: Arc<dyn Handler>,
     counts: Arc<Counts>,
-    places: Arc<Semaphore>,
-    from: Mutex<HashMap<IpAddr, usize>>,
-    told: Mutex<HashMap<(IpAddr, &'static str), Instant>>,
+    places: Arc<Places>,
+    told: Told,
     stop: CancellationToken,
 }
 
@@ -99,9 +91,8 @@ impl Server {
             network,
             handler,
             counts,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            from: Mutex::default(),
-            told: Mutex::default(),
+            places: Places::new(MAX_CONNECTIONS, MAX_FROM_ONE),
+            told: Told::default(),
             stop,
         })
     }
@@ -122,22 +113,20 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(place) = self.places.clone().try_acquire_owned() else {
-                self.crowded_out(incoming.from, "all places are taken");
-                continue;
+            let place = match self.places.take(incoming.from) {
+                Ok(place) => place,
+                Err(why) => {
+                    self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
+                    self.tell(incoming.from, "crowded", why);
+                    continue;
+                }
             };
-            if !self.enter(incoming.from) {
-                self.crowded_out(incoming.from, "it holds too many connections");
-                continue;
-            }
             let server = self.clone();
             tasks.spawn(async move {
-                let from = incoming.from;
                 tokio::select! {
                     () = server.stop.cancelled() => {}
                     () = server.serve(incoming) => {}
                 }
-                server.leave(from);
                 drop(place);
             });
         }
@@ -206,43 +195,11 @@ impl Server {
         }
     }
 
-    fn enter(&self, from: IpAddr) -> bool {
-        let mut counts = self.from.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(from).or_default();
-        if *count >= MAX_FROM_ONE {
-            return false;
-        }
-        *count += 1;
-        true
-    }
-
-    fn leave(&self, from: IpAddr) {
-        let mut counts = self.from.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&from) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&from);
-            }
-        }
-    }
-
-    fn crowded_out(&self, from: IpAddr, why: &'static str) {
-        self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
-        self.tell(from, "crowded", why);
-    }
-
     /// Once per address, cause and minute.
     fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {
-        let now = Instant::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get(&(from, cause)).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
-            return;
+        if self.told.is_news(from, cause) {
+            tracing::warn!(peer = %from, "refused on the peers' port: {what}");
         }
-        if told.len() >= MAX_REMEMBERED {
-            told.clear();
-        }
-        told.insert((from, cause), now);
-        tracing::warn!(peer = %from, "refused on the peers' port: {what}");
     }
 }
 

@@ -1,0 +1,139 @@
+//! Those who dial us: accepts, shakes hands, greets, and reads.
+//!
+//! Owns the limits on them. Whatever is not of this cluster, not for this node or not understood closes its
+//! connection; a peer that says more than we can take in is not waited for, its packets are dropped.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Event;
+use super::wire::{Hello, MAX_FRAME, Packet, Refusal};
+use crate::raft::rpc::frame::{self, FrameError};
+use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
+use crate::raft::rpc::places::{LogLimit, Places};
+
+/// Connections at once: each peer dials us once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Connections at once from one address: a peer holds one, and a restarted one leaves a few behind for a moment.
+const MAX_FROM_ONE: usize = 8;
+
+/// A handshake in one network takes milliseconds; half-open ones must not fill the places.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The greeting follows the handshake at once.
+const HELLO_LIMIT: Duration = Duration::from_secs(2);
+
+/// A connection that says nothing is closed after this. A member says something every few seconds.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// After `accept` failed (out of file descriptors, usually).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct Inbound {
+    network: Arc<dyn Network>,
+    me: Hello,
+    events: mpsc::Sender<Event>,
+    places: Arc<Places>,
+    log: LogLimit,
+    stop: CancellationToken,
+}
+
+/// How a conversation ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Inbound {
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        me: Hello,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let places = Places::new(MAX_CONNECTIONS, MAX_FROM_ONE);
+        Arc::new(Self { network, me, events, places, log: LogLimit::default(), stop })
+    }
+
+    /// Serves those who dial `acceptor`; ends with the token, and gives the port back then.
+    pub(super) async fn run(self: Arc<Self>, mut acceptor: Box<dyn Acceptor>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = acceptor.accept() => accepted,
+            };
+            let incoming = match accepted {
+                Ok(incoming) => incoming,
+                Err(error) => {
+                    tracing::debug!(%error, "a gossip connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let place = match self.places.take(incoming.from) {
+                Ok(place) => place,
+                Err(why) => {
+                    self.tell(incoming.from, "crowded", why);
+                    continue;
+                }
+            };
+            let inbound = self.clone();
+            tokio::spawn(async move {
+                let _place = place;
+                tokio::select! {
+                    biased;
+                    () = inbound.stop.cancelled() => {}
+                    () = inbound.serve(incoming) => {}
+                }
+            });
+        }
+    }
+
+    async fn serve(&self, incoming: Incoming) {
+        let from = incoming.from;
+        let mut connection = match timeout(HANDSHAKE_LIMIT, incoming.handshake).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                return self.tell(from, "stranger", &format!("no handshake: {}", self.network.explain(&error)));
+            }
+            Err(_) => return self.tell(from, "stranger", "no handshake in time"),
+        };
+        match self.converse(&mut connection).await {
+            Ok(())
+            | Err(Broken::Frame(FrameError::Closed | FrameError::Io(_)) | Broken::Refused(Refusal::Ourselves)) => {}
+            Err(Broken::Frame(error)) => self.tell(from, error.label(), &error.to_string()),
+            Err(Broken::Refused(why)) => self.tell(from, why.label(), &why.to_string()),
+        }
+    }
+
+    async fn converse(&self, connection: &mut Connection) -> Result<(), Broken> {
+        let greeting = timeout(HELLO_LIMIT, frame::read_within(connection, MAX_FRAME)).await;
+        let hello: Hello = greeting.map_err(|_| FrameError::Closed)??;
+        self.me.welcomes(&hello)?;
+        frame::write(connection, &self.me).await?;
+        loop {
+            let Ok(read) = timeout(IDLE_LIMIT, frame::read_within(connection, MAX_FRAME)).await else { return Ok(()) };
+            let packet: Packet = read?;
+            self.me.accepts(&hello, &packet)?;
+            // Full: SWIM does without a packet now and then.
+            let _ = self.events.try_send(Event::Said(packet.said));
+        }
+    }
+
+    fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {
+        if self.log.due(from, cause) {
+            tracing::warn!(peer = %from, "refused on the gossip port: {what}");
+        }
+    }
+}
