@@ -17,7 +17,7 @@ use super::client::PIECE_BYTES;
 use super::frame::{self, FrameError};
 use super::message::{Address, RaftRequest, Request, Response};
 use super::network::{Acceptor, Connection, Incoming, Network};
-use super::places::{Places, Told};
+use super::places::{LogLimit, Places};
 use crate::domain::ids::NodeId;
 use crate::raft::snapshot;
 use crate::raft::types::{SnapshotMeta, Vote};
@@ -75,7 +75,7 @@ pub struct Server {
     handler: Arc<dyn Handler>,
     counts: Arc<Counts>,
     places: Arc<Places>,
-    told: Told,
+    told: LogLimit,
     stop: CancellationToken,
 }
 
@@ -92,7 +92,7 @@ impl Server {
             handler,
             counts,
             places: Places::new(MAX_CONNECTIONS, MAX_FROM_ONE),
-            told: Told::default(),
+            told: LogLimit::default(),
             stop,
         })
     }
@@ -197,7 +197,7 @@ impl Server {
 
     /// Once per address, cause and minute.
     fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {
-        if self.told.is_news(from, cause) {
+        if self.told.due(from, cause) {
             tracing::warn!(peer = %from, "refused on the peers' port: {what}");
         }
     }
