@@ -190,7 +190,9 @@ impl Reading {
             }
             // Whoever recorded the verdict ended before it could act on it: the wrapping token runs out.
             let died = self.ended.get(&n).is_some_and(|ends| ends.iter().any(|end| *end > place));
-            if history.destroy_allowed && !attempt.neutralise_tried && !died {
+            // What was never recorded as issued is known to nobody.
+            let known = attempt.issued.is_some();
+            if history.destroy_allowed && known && !attempt.neutralise_tried && !died {
                 broken.push(format!("{id} is known as {verdict:?}, and nobody tried to destroy its secret_id"));
             }
             if attempt.neutralised.is_some() && obtainable.contains(id) {

@@ -99,7 +99,8 @@ impl Receiver {
             }
             Kind::Promiscuous => {
                 self.accepted.push(attempt.clone());
-                Taken::Answer(Reply { named: Some(attempt.clone()), ..Reply::bare(200) })
+                // It names none: a name would say that it took no other.
+                Taken::Answer(Reply::bare(200))
             }
         }
     }

@@ -232,7 +232,7 @@ impl Sim {
             coverage: world.coverage.clone(),
             simulated: world.now,
             problems: self.problems,
-            tail: world.history.tail(60),
+            tail: world.history.tail(std::env::var("KV_TAIL").ok().and_then(|n| n.parse().ok()).unwrap_or(60)),
         }
     }
 }

@@ -191,9 +191,9 @@ async fn begin(world: &Shared, start: Start, boot: BootId, rng: &mut Rng) -> Beg
         uid,
         boot,
         timings: Timings {
-            heartbeat: Duration::from_millis(60),
-            election_min: Duration::from_millis(150),
-            election_max: Duration::from_millis(300),
+            heartbeat: Duration::from_millis(120),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(600),
         },
         grace: Duration::from_secs(600),
         dice: dice(rng.fork()),

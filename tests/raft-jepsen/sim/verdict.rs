@@ -104,7 +104,7 @@ impl Sim {
             let waiting = self.world.lock().pods.describe_unserved();
             let voters = leader.and_then(|n| self.replicas[&n].process.as_ref()?.handle.seen());
             self.problems.push(format!(
-                "not quiet in time: whole: {}, leader: {leader:?}, waiting: {waiting:?}, open: {open:#?}, seen: {voters:?}",
+                "not quiet in time: whole: {}, leader: {leader:?}, waiting: {waiting:?}, open: {open:?}, seen: {voters:?}",
                 self.is_whole()
             ));
         }
