@@ -18,11 +18,12 @@ const FENCES: &[(&str, &str)] = &[
     ("rustify", "vault"),
     ("reqwest", "vault"),
     ("openraft", "raft"),
+    ("foca", "raft"),
     ("rocksdb", "store"),
 ];
 
 /// What implements the ports of `deliver`, or serves the world in another way. Only `app.rs` puts them together.
-const ADAPTERS: &[&str] = &["k8s", "vault", "push", "raft", "store", "admin", "metrics", "ledger"];
+const ADAPTERS: &[&str] = &["k8s", "vault", "push", "raft", "store", "admin", "control", "metrics", "ledger"];
 
 /// What an adapter may see of ours, beside itself.
 const SEEN_BY_ADAPTERS: &[&str] = &["domain", "deliver", "clock", "causes"];
