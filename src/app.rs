@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Pages};
+use crate::cli::{Command, Output, version_line};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::config::{Config, ListenAddr, Login, VaultRoots, WatchNamespace};
+use crate::control::{self, ClientError as ControlError, Report, Request};
 use crate::deliver::ports::Leadership;
 use crate::deliver::{Ports, Service};
 use crate::domain::ids::BootId;
@@ -107,6 +109,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         tracing::warn!("stopped without waiting for all background tasks");
     }
     ended
+}
+
+/// What the controller that runs here says to `command`.
+///
+/// # Errors
+/// It does not answer, and why.
+pub async fn ask(config: &Config, command: Command) -> Result<Report, ControlError> {
+    let (request, output) = match command {
+        Command::Version => return Ok(Report { text: version_line() + "\n", well: true }),
+        Command::Status { output } => (Request::Status, output),
+        Command::Recover { yes, output } => (Request::Recover { confirm: yes }, output),
+    };
+    let answer = control::ask(&config.raft_dir, request).await?;
+    Ok(control::report(&answer, output == Output::Json))
 }
 
 /// Waits for `stop` or a failure; then lets pushes that are under way end.

@@ -8,6 +8,7 @@ pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod deliver;
 pub mod domain;
 pub mod k8s;
