@@ -12,7 +12,6 @@ pub mod control;
 pub mod deliver;
 pub mod domain;
 pub mod k8s;
-pub mod ledger;
 pub mod metrics;
 pub mod push;
 pub mod raft;

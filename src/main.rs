@@ -89,8 +89,9 @@ fn run(config: Config, warnings: &[Warning]) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let code = if error.is_misconfiguration() { cli::EXIT_USAGE } else { 1 };
             tracing::error!("{:#}", anyhow::Error::from(error));
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }

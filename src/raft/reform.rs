@@ -39,7 +39,7 @@ pub(super) async fn alone(store: &Store, marker: Marker, node: NodeId, member: M
     let membership = Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, member)])).map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership: StoredMembership::new(Some(last), membership) };
     let ledger = codec::encode(&applied.ledger).map_err(io::Error::other)?;
-    let mut batch = Shelf::new(store.clone()).replacement(&meta, &ledger)?;
+    let mut batch = Shelf::new(store.clone()).replacement(&meta, &ledger).await?;
     batch.delete_range(Family::Log, keys::all());
     log.begin_after(&mut batch, &last)?;
     let Some((cluster, Epoch(epoch))) = marker.cluster else {

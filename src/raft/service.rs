@@ -135,6 +135,13 @@ impl Handle {
         self.forming.borrow().clone()
     }
 
+    /// Something may have changed among the peers: the leader looks again.
+    pub fn wake(&self) {
+        if let Some(running) = self.ledger.running() {
+            running.wake.notify_one();
+        }
+    }
+
     /// Hands the lead to somebody else, if this node has it.
     pub async fn hand_over(&self) {
         if let Some(running) = self.ledger.running() {
