@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use kubernetes_vault::cli::{self, Cli, Command};
@@ -53,7 +54,8 @@ fn ask(config: &Config, command: Command) -> ExitCode {
     };
     match runtime.block_on(app::ask(config, command)) {
         Ok(report) => {
-            print!("{}", report.text);
+            // Whoever reads it may have seen enough (`| head`): no reason to fail.
+            let _ = std::io::stdout().write_all(report.text.as_bytes());
             if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => fail(&format!("{:#}", anyhow::Error::from(error)), 1),
