@@ -175,10 +175,14 @@ impl Bootstrap {
     }
 
     /// Begins a round with a fresh read; returns whom to probe: all other listed peers, and those to whom we are bound.
+    /// Nobody, as long as the read does not list us.
     pub fn begin(&mut self, listed: &[Listed]) -> Vec<Listed> {
         self.promises.begin_round();
         self.absent.retain(|uid, pod| *pod == PodState::Gone || !self.asked.contains(uid));
         self.list = self.compared(listed, &self.absent);
+        if self.list.is_none() {
+            return Vec::new();
+        }
         let known = uids(listed);
         let unlisted = self.promises.receivers().filter(|receiver| known.binary_search(&receiver.uid).is_err());
         let mut peers: Vec<Listed> = listed.iter().cloned().chain(unlisted.cloned()).collect();
@@ -215,14 +219,19 @@ impl Bootstrap {
     pub fn decide(&mut self, round: &Round) -> Ruling {
         self.promises.end(round);
         let mut reasons = Vec::new();
-        if !round.listed.iter().any(|listed| listed.uid == self.me.uid) {
-            reasons.push(Reason::NotListed);
-        }
         self.absent = self.hear_silence(round, &mut reasons);
-        let decision = match self.standing.cluster() {
-            _ if matches!(self.standing, Standing::Initialising) => Decision::Stay,
-            None => self.newcomer(round, &mut reasons),
-            Some(mine) => self.returner(round, mine, &mut reasons),
+        let listed = round.listed.iter().any(|listed| listed.uid == self.me.uid);
+        let decision = match self.standing {
+            Standing::Initialising => Decision::Stay,
+            Standing::Member { leader: true, .. } => Decision::Stay,
+            _ if !listed => {
+                reasons.push(Reason::NotListed);
+                Decision::Wait
+            }
+            Standing::Uninitialised => self.newcomer(round, &mut reasons),
+            Standing::Remembers { cluster, epoch, .. } | Standing::Member { cluster, epoch, .. } => {
+                self.returner(round, (cluster, epoch), &mut reasons)
+            }
         };
         if decision == Decision::Initialise {
             self.standing = Standing::Initialising;
@@ -272,10 +281,7 @@ impl Bootstrap {
 
     /// Rule 3, on a list that has stood since before the first probe of this round.
     fn form(&mut self, round: &Round, reasons: &mut Vec<Reason>) -> Decision {
-        let Some(list) = self.compared(&round.listed, &self.absent) else {
-            self.list = None;
-            return Decision::Wait;
-        };
+        let list = self.compared(&round.listed, &self.absent).unwrap_or_default();
         if self.list.as_ref() != Some(&list) {
             self.list = Some(list);
             reasons.push(Reason::ListChanged);
@@ -307,9 +313,6 @@ impl Bootstrap {
 
     /// Our storage belongs to a cluster: rules 2 and 5.
     fn returner(&self, round: &Round, (mine, epoch): (ClusterId, Epoch), reasons: &mut Vec<Reason>) -> Decision {
-        if self.standing.knows_leader() {
-            return Decision::Stay;
-        }
         let mut clusters = clusters_of_members(round);
         let seen = clusters.contains(&mine);
         clusters.insert(mine);
@@ -344,8 +347,7 @@ impl Bootstrap {
             Some(Heard::Answer(answer)) => !answer.standing.tells_of_voter(mine),
             _ => false,
         };
-        let listed = round.listed.iter().any(|listed| listed.uid == self.me.uid);
-        listed && !self.standing.ever_voter() && self.others(round).all(says_so)
+        !self.standing.ever_voter() && self.others(round).all(says_so)
     }
 
     /// The best door into `cluster`: the latest epoch, one that knows a leader, a voter; then by uid.
