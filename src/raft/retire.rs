@@ -64,6 +64,10 @@ impl Running {
 
     /// Has the leader take this node out of the voters. Gives up after a while: the others notice by themselves then.
     pub(super) async fn leave(self: &Arc<Self>) {
+        // Who is alone has nobody to leave the ledger to.
+        if self.configuration().members.len() == 1 {
+            return;
+        }
         let deadline = Instant::now() + LEAVE_LIMIT;
         while Instant::now() < deadline {
             if !self.is_voter() {

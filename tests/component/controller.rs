@@ -75,8 +75,8 @@ impl Controller {
             "raftDir: {directory}/{name}.raft\nvault:\n  addr: {vault}\n  token: {token}\n  wrappingTTL: {}\n{tls}\
              kubernetes:\n  watchNamespace: \"{namespaces}\"\n  serviceNamespace: default\n  service: kubernetes\n\
              prometheus: {{address: \"{address}:9102\"}}\nhealth: {{address: \"{address}:8080\"}}\n",
-            directory = directory.display(),
-            settings.wrapping_ttl
+            settings.wrapping_ttl,
+            directory = directory.display()
         );
         std::fs::write(&config, text)?;
         let file = std::fs::File::create(&log)?;
