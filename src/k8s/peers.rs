@@ -196,15 +196,19 @@ impl PeerDirectory {
     }
 
     async fn endpoints(&self) -> Result<Listed, PeersError> {
-        let found = self.endpoints_as_they_are().await?;
-        Ok(Listed { peers: found.as_ref().map(parse::from_endpoints).unwrap_or_default(), version: None })
+        let peers = match self.endpoints_as_they_are().await {
+            Ok(found) => parse::from_endpoints(&found),
+            Err(error) if error.code == Some(404) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Listed { peers, version: None })
     }
 
-    async fn endpoints_as_they_are(&self) -> Result<Option<Endpoints>, PeersError> {
+    async fn endpoints_as_they_are(&self) -> Result<Endpoints, PeersError> {
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &self.namespace);
         let what = || format!("the Endpoints {}/{}", self.namespace, self.service);
-        let found = self.ask(what, api.get_opt(&self.service)).await?;
-        if found.as_ref().is_some_and(parse::is_truncated) {
+        let found = self.ask(what, api.get(&self.service)).await?;
+        if parse::is_truncated(&found) {
             return Err(failed(what(), "the list was cut off at 1,000 addresses"));
         }
         Ok(found)
@@ -214,11 +218,9 @@ impl PeerDirectory {
     /// alone.
     ///
     /// # Errors
-    /// What the API server said, in words; and that the service is not there.
+    /// What the API server said, in words; that the service is not there is one of them.
     pub async fn count(&self) -> Result<usize, PeersError> {
-        let found = self.endpoints_as_they_are().await?;
-        let what = || format!("the Endpoints {}/{}", self.namespace, self.service);
-        found.as_ref().map(parse::count).ok_or_else(|| failed(what(), "there are none; is there such a service?"))
+        Ok(parse::count(&self.endpoints_as_they_are().await?))
     }
 
     /// One request with its limit, and its failure in words.
@@ -250,8 +252,8 @@ fn failed(what: String, cause: impl Into<String>) -> PeersError {
 /// [`PeerDirectory::count`], for who needs nothing else of it.
 ///
 /// # Errors
-/// As there.
+/// The cause alone: the caller says what could not be read.
 pub async fn count(client: &kube::Client, namespace: &str, service: &str) -> Result<usize, String> {
     let (directory, _) = PeerDirectory::new(client.clone(), namespace, service);
-    directory.count().await.map_err(|error| error.to_string())
+    directory.count().await.map_err(|error| error.cause + error.remedy)
 }

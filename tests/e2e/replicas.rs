@@ -38,6 +38,14 @@ pub(crate) const ALL: [(&str, On, Case); 3] = [
 ];
 
 async fn ours(cluster: Arc<Cluster>) -> Result<()> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/replicated");
+    let whole = cluster.bed()?.kubectl(&["kustomize", folder]).await?;
+    let of_ours = |kind: &str| {
+        whole
+            .matches(&format!("kind: {kind}\nmetadata:\n  labels:\n    app.kubernetes.io/name: kubernetes-vault\n"))
+            .count()
+    };
+    ensure!(of_ours("StatefulSet") == 1 && of_ours("Deployment") == 0, "{folder}:\n{whole}");
     let objects = [RBAC, SERVICE, STATEFUL_SET, BUDGET, POLICY].map(documents);
     let objects: Vec<Value> = objects.into_iter().collect::<Result<Vec<_>>>()?.concat();
     let replicas = Replicas::up(&cluster, "trio", objects).await?;

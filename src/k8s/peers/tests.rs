@@ -146,7 +146,7 @@ async fn the_references_gauge_counts_addresses_of_pods_or_not_by_the_references_
     let directory = directory(&api);
     assert_eq!(directory.count().await, Ok(2));
     assert_eq!(directory.count().await, Ok(1));
-    assert!(directory.count().await.unwrap_err().to_string().contains("is there such a service"));
+    assert!(directory.count().await.unwrap_err().to_string().contains("\"kv\" not found"));
     assert!(api.asked().iter().all(|asked| asked.path.ends_with("/endpoints/kv")));
 }
 
