@@ -115,7 +115,16 @@ impl<'a> Replicas<'a> {
                 .collect();
             Ok((ready.len() == 3).then_some(ready))
         });
-        Ok(Self { cluster, namespace, pods: ready.await? })
+        match ready.await {
+            Ok(pods) => Ok(Self { cluster, namespace, pods }),
+            Err(error) => {
+                let mut told = format!("{error:#}");
+                for pod in pods.list(&ListParams::default()).await?.items {
+                    told = format!("{told}\n{}", cluster.describe(namespace, &pod.name_any()).await);
+                }
+                anyhow::bail!(told)
+            }
+        }
     }
 
     /// Checks that they are the service's peers, and where they keep what they write.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::domain::ids::{BootId, NodeId};
 
 fn listed(n: u8) -> Listed {
     Listed { uid: uid(n), name: format!("vault-{n}").into(), address: IpAddr::from([10, 0, 0, n]) }

@@ -228,7 +228,7 @@ fn the_last_voter_never_leaves_while_no_learner_is_caught_up() {
         all.leave(n);
     }
     all.settle();
-    assert_eq!(all.configuration.voters.len(), 1);
+    assert_eq!(all.configuration.voters, set(&[1]), "the leader stays");
 }
 
 #[test]
