@@ -55,7 +55,7 @@ impl Control for Replica {
             identity: self.identity.to_owned(),
         };
         match self.handle.seen() {
-            Some(seen) => taking_part(seen, empty),
+            Some(seen) => taking_part(&seen, empty),
             None => Status { forming: Some(self.handle.forming()), ..empty },
         }
     }
@@ -68,7 +68,7 @@ impl Control for Replica {
     }
 }
 
-fn taking_part(seen: Seen, empty: Status) -> Status {
+fn taking_part(seen: &Seen, empty: Status) -> Status {
     let members = seen.members.iter().map(|member| Member {
         node: member.node.to_string(),
         address: member.member.address.to_string(),
