@@ -11,10 +11,14 @@ pub(crate) struct Sizes {
     pub(crate) running: u32,
     pub(crate) pending: u16,
     pub(crate) init_starts: u16,
+    /// Each kind of fail-over is made so often.
+    pub(crate) fail_overs: u16,
     /// How long the idle controller is watched at least.
     pub(crate) idle: Duration,
     /// No other section: for profiling.
     pub(crate) burst_alone: bool,
+    /// Only what three replicas do.
+    pub(crate) replicas_alone: bool,
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -27,8 +31,10 @@ impl Sizes {
             running: 20_000,
             pending: 5_000,
             init_starts: 30,
+            fail_overs: 20,
             idle: Duration::from_secs(120),
             burst_alone: false,
+            replicas_alone: false,
         };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
@@ -36,15 +42,17 @@ impl Sizes {
                 "--bench" => {}
                 "--full" => sizes.idle = TEN_MINUTES,
                 "--burst" => sizes.burst_alone = true,
+                "--replicas" => sizes.replicas_alone = true,
                 "--small" => {
                     sizes.deliveries /= 10;
                     sizes.burst /= 10;
                     sizes.running /= 10;
                     sizes.pending /= 10;
                     sizes.init_starts /= 3;
+                    sizes.fail_overs /= 4;
                     sizes.idle = Duration::from_secs(10);
                 }
-                other => bail!("unknown argument {other}; known are --full, --small and --burst"),
+                other => bail!("unknown argument {other}; known are --full, --small, --burst and --replicas"),
             }
         }
         Ok(sizes)
