@@ -2,7 +2,8 @@
 //!
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
 //! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
-//! `--burst` measures the burst alone, `--replicas` what three replicas do.
+//! `--burst` measures the burst alone, `--ledger` the ledger alone,
+//! `--replicas` what three replicas do.
 
 mod burst;
 mod controller;
@@ -10,6 +11,7 @@ mod cpu;
 mod delivery;
 mod etcd;
 mod init_container;
+mod ledger;
 mod memory;
 mod receivers;
 mod replicas;
@@ -44,7 +46,11 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
         return burst::measure(rig, sizes, report).await;
     }
     if sizes.replicas_alone {
+        ledger::measure(rig, sizes, report).await?;
         return replicas::measure(rig, sizes, report).await;
+    }
+    if sizes.ledger_alone {
+        return ledger::measure(rig, sizes, report).await;
     }
     let mut quiet = memory::Quiet::start(rig).await?;
     init_container::at_rest(rig, sizes, report).await?;
@@ -53,6 +59,7 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     delivery::measure(rig, &controller, sizes, report).await?;
     controller.stop().await?;
     burst::measure(rig, sizes, report).await?;
+    ledger::measure(rig, sizes, report).await?;
     replicas::measure(rig, sizes, report).await?;
     memory::crowd(rig, sizes, report).await?;
     quiet.finish(rig, sizes, report).await

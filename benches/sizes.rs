@@ -17,6 +17,10 @@ pub(crate) struct Sizes {
     pub(crate) idle: Duration,
     /// No other section: for profiling.
     pub(crate) burst_alone: bool,
+    /// Only the ledger.
+    pub(crate) ledger_alone: bool,
+    /// A million deliveries through the ledger, too: some minutes.
+    pub(crate) million: bool,
     /// Only what three replicas do.
     pub(crate) replicas_alone: bool,
 }
@@ -35,12 +39,19 @@ impl Sizes {
             idle: Duration::from_secs(120),
             burst_alone: false,
             replicas_alone: false,
+            ledger_alone: false,
+            million: false,
         };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
                 // Cargo's own word to every benchmark.
                 "--bench" => {}
-                "--full" => sizes.idle = TEN_MINUTES,
+                "--full" => {
+                    sizes.idle = TEN_MINUTES;
+                    sizes.million = true;
+                }
+                "--ledger" => sizes.ledger_alone = true,
+                "--million" => sizes.million = true,
                 "--burst" => sizes.burst_alone = true,
                 "--replicas" => sizes.replicas_alone = true,
                 "--small" => {
@@ -52,7 +63,9 @@ impl Sizes {
                     sizes.fail_overs /= 4;
                     sizes.idle = Duration::from_secs(10);
                 }
-                other => bail!("unknown argument {other}; known are --full, --small, --burst and --replicas"),
+                other => bail!(
+                    "unknown argument {other}; known are --full, --small, --burst, --ledger, --million and --replicas"
+                ),
             }
         }
         Ok(sizes)
