@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 #
-# What takes minutes and changes seldom (the control plane, Vault, command-line tools) is built once a machine, into
-# $(KV_CACHE): it survives `git clean` and serves every clone.
+# What takes minutes and changes seldom (RocksDB, the control plane, Vault, command-line tools) is built once a machine,
+# into $(KV_CACHE): it survives `git clean` and serves every clone. scripts/cargo is cargo with that RocksDB.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -24,27 +24,27 @@ help: ## lists the commands
 
 .PHONY: demo
 demo: ready static ## shows the main job on a real control plane and a real Vault (ARGS=--exit ends by itself)
-	@cargo build --release -p kubernetes-vault -p kubernetes-vault-demo
+	@scripts/cargo build --release -p kubernetes-vault -p kubernetes-vault-demo
 	@# 130: ended by Ctrl-C, which is no failure. make, having got it too, stops by itself.
 	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault $(TARGET)/release/demo $(ARGS) || [[ $$? == 130 ]]
 
 .PHONY: test
 test: ready check static ## everything that CI runs
-	@cargo test --workspace --no-fail-fast
+	@scripts/cargo test --workspace --no-fail-fast
 
 .PHONY: check
 check: ready ## format, lints, documentation, one TLS provider
 	@cargo fmt --all --check
-	@cargo clippy --workspace --all-targets -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@scripts/cargo clippy --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" scripts/cargo doc --workspace --no-deps
 	@scripts/one-tls-provider
 
 .PHONY: bench
 bench: ready static ## speed and memory on the testbed, as a table and target/bench.json
-	@cargo build --release -p kubernetes-vault
+	@scripts/cargo build --release -p kubernetes-vault
 	@# Thousands of simulated init containers listen in one process.
 	@ulimit -n "$$(ulimit -Hn)"
-	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault cargo bench --bench testbed -- $(ARGS)
+	@KV_CONTROLLER_BIN=$(TARGET)/release/kubernetes-vault scripts/cargo bench --bench testbed -- $(ARGS)
 
 .PHONY: deny
 deny: ready ## licences, bans and sources of all dependencies
@@ -64,11 +64,11 @@ clean: ## removes what was built from this clone (the cache stays)
 .PHONY: ready
 ready:
 	@scripts/prerequisites
-	@cargo build -p kubernetes-vault-testbed --bin testbed
+	@scripts/cargo build -p kubernetes-vault-testbed --bin testbed
 	@$(TARGET)/debug/testbed build
 
 .PHONY: static
 static:
 	@# One at a time: together they would be built with the union of their features.
-	@cargo build --profile init --target $(MUSL) -p kubernetes-vault-init
-	@cargo build --profile init --target $(MUSL) -p sample-app
+	@scripts/cargo build --profile init --target $(MUSL) -p kubernetes-vault-init
+	@scripts/cargo build --profile init --target $(MUSL) -p sample-app

@@ -45,6 +45,37 @@ pub struct Cli {
 pub enum Command {
     /// Print version, commit and build date.
     Version,
+    /// Show how the controller that runs here is, and its cluster. Exit code 0 if it can do its part, 1 if not.
+    Status {
+        /// The form of what is printed.
+        #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
+        output: Output,
+    },
+    /// Form the cluster anew after most of its voters were lost for good. Without --yes, only shows what is left.
+    ///
+    /// Asks each listed peer first, and refuses while a quorum could answer. To be run on one replica that has survived.
+    Recover {
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+        /// The form of what is printed.
+        #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
+        output: Output,
+    },
+}
+
+/// The form of what a command prints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Output {
+    /// Each with its name.
+    pub const ALL: [(&str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
 }
 
 impl Cli {
@@ -149,6 +180,23 @@ mod tests {
             assert_eq!(read(args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
         }
         assert_eq!(read(&["--help"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn status_and_recover() {
+        let command = |args: &[&str]| read(args).unwrap().command.unwrap();
+        assert_eq!(command(&["status"]), Command::Status { output: Output::Text });
+        assert_eq!(command(&["status", "--output", "json"]), Command::Status { output: Output::Json });
+        assert_eq!(command(&["recover"]), Command::Recover { yes: false, output: Output::Text });
+        assert_eq!(
+            command(&["recover", "--yes", "--output=json"]),
+            Command::Recover { yes: true, output: Output::Json }
+        );
+        let cli = read(&["status", "-config=/a.yml"]).unwrap();
+        assert_eq!(cli.config, PathBuf::from("/a.yml"));
+        for args in [["status", "--yes"], ["status", "--output=xml"], ["recover", "now"], ["recover", "--yes=maybe"]] {
+            assert_eq!(read(&args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
+        }
     }
 
     /// The Go version's line (vector "version"): `Kubernetes-Vault controller dev (739fb5a) built on 2026-11-23`.

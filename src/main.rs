@@ -1,9 +1,11 @@
 //! The controller's entry: arguments, configuration, logs, signals, exit code.
 //!
-//! Exit codes: 0 stopped by a signal, 1 Kubernetes or Vault cannot be used, 2 configuration or usage.
+//! Exit codes: 0 stopped by a signal, 1 Kubernetes or Vault cannot be used, 2 configuration or usage. Of a command: 0 all
+//! is well, 1 it is not, or nobody answers, 2 as above.
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use kubernetes_vault::cli::{self, Cli, Command};
@@ -33,12 +35,31 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), cli::EXIT_USAGE),
     };
+    if let Some(command) = cli.command {
+        return ask(&config, command);
+    }
     let level = cli.log_level.unwrap_or(config.log.level);
     let format = cli.log_format.unwrap_or(config.log.format);
     if let Err(error) = telemetry::start(level, format) {
         return fail(&format!("logs cannot be written: {error}"), 1);
     }
     run(config, &warnings)
+}
+
+/// Carries out a command by asking the controller that runs here.
+fn ask(config: &Config, command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("nothing can be waited for: {error}"), 1),
+    };
+    match runtime.block_on(app::ask(config, command)) {
+        Ok(report) => {
+            // Whoever reads it may have seen enough (`| head`): no reason to fail.
+            let _ = std::io::stdout().write_all(report.text.as_bytes());
+            if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => fail(&format!("{:#}", anyhow::Error::from(error)), 1),
+    }
 }
 
 /// Each init container that is served is a connection. Where the limit of open files is the traditional 1,024, more of
@@ -70,8 +91,9 @@ fn run(config: Config, warnings: &[Warning]) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let code = if error.is_misconfiguration() { cli::EXIT_USAGE } else { 1 };
             tracing::error!("{:#}", anyhow::Error::from(error));
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }

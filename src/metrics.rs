@@ -48,7 +48,9 @@ pub struct Metrics {
     neutralised: IntCounterVec,
     token_ttl: IntGauge,
     vault_usable: IntGauge,
-    ledger_entries: IntGauge,
+    raft: RaftGauges,
+    refused: IntGaugeVec,
+    gossip: [(&'static str, IntCounterVec); 4],
     watch_restarts: IntGauge,
     undecodable_pods: IntGauge,
     events_dropped: IntGauge,
@@ -153,7 +155,15 @@ impl Metrics {
                 "vault_usable",
                 "1 while the controller is logged in to Vault and its token passes the checks.",
             )?,
-            ledger_entries: make.gauge("ledger_entries", "Entries of the ledger, tombstones included.")?,
+            raft: RaftGauges::new(&make)?,
+            refused: make.add(IntGaugeVec::new(
+                Opts::new(
+                    "kubernetesvault_peers_refused",
+                    "Handshakes and frames refused on the peers' port since the start, by cause.",
+                ),
+                &["cause"],
+            ))?,
+            gossip: make.gossip()?,
             watch_restarts: make.gauge("watch_restarts", "How often the watch on pods had to be started anew.")?,
             undecodable_pods: make.gauge("watch_undecodable_pods", "Pods that the watch could not decode.")?,
             events_dropped: make.gauge("events_dropped", "Kubernetes Events that were not written.")?,
@@ -188,6 +198,13 @@ impl Metrics {
         self.raft_nodes.set(i64::try_from(members).unwrap_or(i64::MAX));
     }
 
+    /// A peer has come or gone, by the word of gossip: `event` is `joined`, `left`, `failed` or `reaped`.
+    pub fn gossip_changed(&self, event: &str, node: &str) {
+        if let Some((_, counter)) = self.gossip.iter().find(|(name, _)| *name == event) {
+            counter.with_label_values(&[node]).inc();
+        }
+    }
+
     /// Our Vault token was renewed, or could not be.
     pub fn token_renewed(&self, failed: bool) {
         self.token_renewals.inc();
@@ -209,7 +226,13 @@ impl Metrics {
     /// What is read from elsewhere each time the page is made.
     pub fn observe(&self, sampled: &Sampled) {
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.ledger_entries, sampled.ledger_entries);
+        for (cause, times) in sampled.refused {
+            set(&self.refused.with_label_values(&[cause]), times);
+        }
+        if let Some(raft) = &sampled.raft {
+            self.raft.set(raft);
+            self.raft_members(raft.members);
+        }
         set(&self.watch_restarts, sampled.watch_restarts);
         set(&self.undecodable_pods, sampled.undecodable_pods);
         set(&self.events_dropped, sampled.events_dropped);
@@ -249,16 +272,20 @@ impl Maker {
             "vault_certificate_renewal_request_failures_total",
             "The total number of requests to renew the certificate for kubernetes-vault that failed.",
         )?;
-        for (event, what) in
-            [("joined", "joined"), ("left", "left"), ("failed", "failed in"), ("reaped", "was reaped from")]
-        {
-            self.counters(
-                &format!("gossip_nodes_{event}_total"),
-                &format!("The total number of times a node {what} the cluster using gossip."),
-                "node",
-            )?;
-        }
         Ok(())
+    }
+
+    fn gossip(&self) -> prometheus::Result<[(&'static str, IntCounterVec); 4]> {
+        let counter = |event: &'static str, what: &str| {
+            let help = format!("The total number of times a node {what} the cluster using gossip.");
+            Ok::<_, prometheus::Error>((event, self.counters(&format!("gossip_nodes_{event}_total"), &help, "node")?))
+        };
+        Ok([
+            counter("joined", "joined")?,
+            counter("left", "left")?,
+            counter("failed", "failed in")?,
+            counter("reaped", "was reaped from")?,
+        ])
     }
 
     fn build_info(&self) -> prometheus::Result<()> {
@@ -272,14 +299,76 @@ impl Maker {
 /// See [`Metrics::observe`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sampled {
-    /// Entries of the ledger.
-    pub ledger_entries: u64,
+    /// This replica's part in the cluster, once it takes one.
+    pub raft: Option<RaftSampled>,
+    /// What was refused on the peers' port, by cause.
+    pub refused: [(&'static str, u64); 5],
     /// Restarts of the watch.
     pub watch_restarts: u64,
     /// Pods that could not be decoded.
     pub undecodable_pods: u64,
     /// Events that were not written.
     pub events_dropped: u64,
+}
+
+/// See [`Sampled::raft`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RaftSampled {
+    /// The term.
+    pub term: u64,
+    /// This replica leads.
+    pub leads: bool,
+    /// Who votes.
+    pub voters: usize,
+    /// Everybody.
+    pub members: usize,
+    /// Committed entries that are not in the ledger here yet.
+    pub lag: u64,
+    /// Entries that the member furthest behind lacks; 0 where this replica does not lead.
+    pub most_behind: u64,
+    /// Entries of the ledger.
+    pub entries: usize,
+    /// Settled ones among them.
+    pub tombstones: usize,
+}
+
+/// What is shown of Raft and of the ledger.
+struct RaftGauges {
+    term: IntGauge,
+    leads: IntGauge,
+    voters: IntGauge,
+    lag: IntGauge,
+    most_behind: IntGauge,
+    entries: IntGauge,
+    tombstones: IntGauge,
+}
+
+impl RaftGauges {
+    fn new(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            term: make.gauge("raft_term", "Raft's term.")?,
+            leads: make.gauge("raft_leader", "1 while this replica leads.")?,
+            voters: make.gauge("raft_voters", "Members that vote.")?,
+            lag: make.gauge("raft_lag_entries", "Committed entries that are not in the ledger here yet.")?,
+            most_behind: make.gauge(
+                "raft_most_behind_entries",
+                "Entries that the member furthest behind lacks; the leader knows.",
+            )?,
+            entries: make.gauge("ledger_entries", "Entries of the ledger, tombstones included.")?,
+            tombstones: make.gauge("ledger_tombstones", "Settled entries of the ledger that are still remembered.")?,
+        })
+    }
+
+    fn set(&self, seen: &RaftSampled) {
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.term, seen.term);
+        set(&self.leads, seen.leads.into());
+        set(&self.voters, seen.voters as u64);
+        set(&self.lag, seen.lag);
+        set(&self.most_behind, seen.most_behind);
+        set(&self.entries, seen.entries as u64);
+        set(&self.tombstones, seen.tombstones as u64);
+    }
 }
 
 fn how_label(how: Neutralised) -> &'static str {

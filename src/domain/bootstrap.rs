@@ -4,8 +4,11 @@
 //! round. What must never happen: two nodes initialise. The shell keeps one [`Bootstrap`] behind a lock, since answers
 //! are given while a round is under way, and runs rounds one after the other:
 //!
-//! 1. fresh list, [`Bootstrap::begin`]; 2. a probe to each peer that it names; 3. a fresh read of the pods of the
-//! silent; 4. [`Bootstrap::decide`]; 5. on [`Decision::ReadAgain`] a second fresh list, and `decide` again.
+//! 1. a fresh list, and [`Bootstrap::begin`];
+//! 2. a probe to each peer that it names;
+//! 3. a fresh read of the pods of those that are silent;
+//! 4. [`Bootstrap::decide`];
+//! 5. on [`Decision::ReadAgain`] a second fresh list, and `decide` again.
 //!
 //! It has to answer probes before its first read.
 //!
@@ -27,6 +30,7 @@
 //!   unreachable while its status still says that it is not running, if it has never asked us.
 //! - Total loss of storage is a new cluster with an empty ledger (rule 6): dialling first and the receiver's single
 //!   accept protect then, not the ledger.
+//! - Whoever is not listed does not exist to us. A pod whose address changes may be unlisted for a moment.
 //! - "Start over" is taken only by a node on pod-bound storage. On lasting storage a voter that is not listed may be a
 //!   pod on its way to another node: it would come back to a second cluster. `recover` is for that.
 //!
@@ -34,113 +38,18 @@
 
 mod promises;
 mod reason;
+mod round;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use super::ids::{BootId, ClusterId, Epoch, NodeId, PodUid};
+use super::ids::{ClusterId, Epoch, PodUid};
 use super::peers::{Answer, Heard, Listed, LogState, PodState, Probe, Silence, Standing, uids};
 use promises::Promises;
 pub use reason::Reason;
-
-/// How often the reasons of a wait are logged.
-pub const LOG_EVERY: Duration = Duration::from_secs(10);
-
-/// After this long a node that fails on identity alone reports ready, so that a roll-out of a new secret goes on.
-pub const READY_WITHOUT_IDENTITY_AFTER: Duration = Duration::from_secs(60);
+pub use round::{Decision, LOG_EVERY, Myself, READY_WITHOUT_IDENTITY_AFTER, Round, Ruling};
 
 /// Most pods that are remembered for having asked us. One that is not remembered gets no list and hence no promise.
 pub const MAX_ASKED: usize = 256;
-
-/// Who we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Myself {
-    /// Our own pod.
-    pub uid: PodUid,
-    /// Our storage's id.
-    pub node: NodeId,
-    /// This process.
-    pub boot: BootId,
-    /// Our storage goes with our pod.
-    pub bound_to_pod: bool,
-}
-
-/// What one round has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Round {
-    /// The fresh read that [`Bootstrap::begin`] was given.
-    pub listed: Vec<Listed>,
-    /// What became of the probe to each peer that `begin` named.
-    pub heard: BTreeMap<PodUid, Heard>,
-    /// The second fresh read, after [`Decision::ReadAgain`].
-    pub second: Option<Vec<Listed>>,
-    /// We have an identity for peers.
-    pub identity: bool,
-}
-
-/// What to do after a round.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// A member with a leader, or one whose leader is Raft's to find: nothing to do.
-    Stay,
-    /// Another round, soon. The reasons say what for.
-    Wait,
-    /// A second fresh read, then decide again.
-    ReadAgain,
-    /// Draw a cluster id and initialise ourselves alone. From now on our answers say so.
-    Initialise,
-    /// Ask this member to let us join; once it agrees, persist the cluster's id.
-    Join {
-        /// Where to ask.
-        at: Listed,
-        /// Who is there.
-        node: NodeId,
-        /// Its cluster.
-        cluster: ClusterId,
-        /// The cluster's epoch.
-        epoch: Epoch,
-    },
-    /// Several clusters behind one service: join none, and report.
-    Conflict {
-        /// Which.
-        clusters: Vec<ClusterId>,
-    },
-    /// The remembered cluster is no more: wipe the storage, draw a new id, begin again.
-    StartOver {
-        /// Which one is forgotten.
-        cluster: ClusterId,
-    },
-    /// There is a peer, and we have no identity to show it: exit with code 2 and name the keys.
-    NeedIdentity,
-}
-
-/// A decision, and a line for the log for each peer that keeps us waiting or is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ruling {
-    /// What to do.
-    pub decision: Decision,
-    /// Why, one line each.
-    pub reasons: Vec<Reason>,
-}
-
-impl Ruling {
-    /// Whether only another secret at each silent peer keeps an uninitialised node from a cluster.
-    pub fn fails_on_identity_alone(&self) -> bool {
-        let mut silent = self.reasons.iter().filter_map(|reason| match reason {
-            Reason::Silent { silence, .. } => Some(silence),
-            _ => None,
-        });
-        let first = silent.next();
-        self.decision == Decision::Wait
-            && first == Some(&Silence::OtherSecret)
-            && silent.all(|s| *s == Silence::OtherSecret)
-    }
-
-    /// Whether a node with empty storage, which has had such rulings for `lasted`, is to report ready.
-    pub fn ready_all_the_same(&self, standing: Standing, lasted: Duration) -> bool {
-        standing == Standing::Uninitialised && self.fails_on_identity_alone() && lasted >= READY_WITHOUT_IDENTITY_AFTER
-    }
-}
 
 /// The state machine: what we are, what we have promised, and what we compare.
 #[derive(Clone, Debug)]
@@ -175,10 +84,14 @@ impl Bootstrap {
     }
 
     /// Begins a round with a fresh read; returns whom to probe: all other listed peers, and those to whom we are bound.
+    /// Nobody, as long as the read does not list us.
     pub fn begin(&mut self, listed: &[Listed]) -> Vec<Listed> {
         self.promises.begin_round();
         self.absent.retain(|uid, pod| *pod == PodState::Gone || !self.asked.contains(uid));
         self.list = self.compared(listed, &self.absent);
+        if self.list.is_none() {
+            return Vec::new();
+        }
         let known = uids(listed);
         let unlisted = self.promises.receivers().filter(|receiver| known.binary_search(&receiver.uid).is_err());
         let mut peers: Vec<Listed> = listed.iter().cloned().chain(unlisted.cloned()).collect();
@@ -215,14 +128,19 @@ impl Bootstrap {
     pub fn decide(&mut self, round: &Round) -> Ruling {
         self.promises.end(round);
         let mut reasons = Vec::new();
-        if !round.listed.iter().any(|listed| listed.uid == self.me.uid) {
-            reasons.push(Reason::NotListed);
-        }
         self.absent = self.hear_silence(round, &mut reasons);
-        let decision = match self.standing.cluster() {
-            _ if matches!(self.standing, Standing::Initialising) => Decision::Stay,
-            None => self.newcomer(round, &mut reasons),
-            Some(mine) => self.returner(round, mine, &mut reasons),
+        let listed = round.listed.iter().any(|listed| listed.uid == self.me.uid);
+        let decision = match self.standing {
+            Standing::Initialising => Decision::Stay,
+            Standing::Member { leader: true, .. } => Decision::Stay,
+            _ if !listed => {
+                reasons.push(Reason::NotListed);
+                Decision::Wait
+            }
+            Standing::Uninitialised => self.newcomer(round, &mut reasons),
+            Standing::Remembers { cluster, epoch, .. } | Standing::Member { cluster, epoch, .. } => {
+                self.returner(round, (cluster, epoch), &mut reasons)
+            }
         };
         if decision == Decision::Initialise {
             self.standing = Standing::Initialising;
@@ -272,10 +190,7 @@ impl Bootstrap {
 
     /// Rule 3, on a list that has stood since before the first probe of this round.
     fn form(&mut self, round: &Round, reasons: &mut Vec<Reason>) -> Decision {
-        let Some(list) = self.compared(&round.listed, &self.absent) else {
-            self.list = None;
-            return Decision::Wait;
-        };
+        let list = self.compared(&round.listed, &self.absent).unwrap_or_default();
         if self.list.as_ref() != Some(&list) {
             self.list = Some(list);
             reasons.push(Reason::ListChanged);
@@ -307,9 +222,6 @@ impl Bootstrap {
 
     /// Our storage belongs to a cluster: rules 2 and 5.
     fn returner(&self, round: &Round, (mine, epoch): (ClusterId, Epoch), reasons: &mut Vec<Reason>) -> Decision {
-        if self.standing.knows_leader() {
-            return Decision::Stay;
-        }
         let mut clusters = clusters_of_members(round);
         let seen = clusters.contains(&mine);
         clusters.insert(mine);
@@ -344,8 +256,7 @@ impl Bootstrap {
             Some(Heard::Answer(answer)) => !answer.standing.tells_of_voter(mine),
             _ => false,
         };
-        let listed = round.listed.iter().any(|listed| listed.uid == self.me.uid);
-        listed && !self.standing.ever_voter() && self.others(round).all(says_so)
+        !self.standing.ever_voter() && self.others(round).all(says_so)
     }
 
     /// The best door into `cluster`: the latest epoch, one that knows a leader, a voter; then by uid.

@@ -238,7 +238,9 @@ fn wanted_voters(s: &Situation<'_>, with_departures: bool) -> BTreeSet<NodeId> {
     }
     if with_departures {
         let departs = |node: &NodeId| s.leaving.contains(node) || s.is_given_up(*node);
-        let departing: Vec<NodeId> = new.iter().copied().filter(departs).collect();
+        let mut departing: Vec<NodeId> = new.iter().copied().filter(departs).collect();
+        // Where all leave, the leader stays: it is the one that can still let others in.
+        departing.sort_by_key(|node| *node == s.me);
         for node in departing {
             // The last voter never leaves while no learner is caught up.
             let successor = candidates.next();
@@ -250,7 +252,7 @@ fn wanted_voters(s: &Situation<'_>, with_departures: bool) -> BTreeSet<NodeId> {
     }
     let spare: Vec<NodeId> = candidates.collect();
     let possible = (new.len() + spare.len()).min(MAX_VOTERS);
-    let odd = if possible % 2 == 0 { possible.saturating_sub(1) } else { possible };
+    let odd = if possible.is_multiple_of(2) { possible.saturating_sub(1) } else { possible };
     let room = odd.saturating_sub(new.len());
     new.extend(spare.into_iter().take(room));
     new

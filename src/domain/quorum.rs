@@ -237,7 +237,8 @@ fn obstacles(round: &Round<'_>) -> Vec<Missing> {
                 missing.push(Missing::Silent { peer: peer.clone(), silence: silence.clone(), pod: *pod });
             }
             _ => {
-                missing.push(Missing::Silent { peer: peer.clone(), silence: Silence::OtherPod, pod: PodState::Unknown })
+                let (silence, pod) = (Silence::OtherPod, PodState::Unknown);
+                missing.push(Missing::Silent { peer: peer.clone(), silence, pod });
             }
         }
     }

@@ -184,10 +184,10 @@ impl PeerDirectory {
         let what = || format!("the EndpointSlices of the service {}/{}", self.namespace, self.service);
         let list = self.ask(what, api.list(&self.slices_of_ours().limit(MOST_SLICES))).await?;
         if list.metadata.continue_.is_some_and(|more| !more.is_empty()) {
-            return Err(self.refused(what(), format!("there are more than {MOST_SLICES}")));
+            return Err(failed(what(), format!("there are more than {MOST_SLICES}")));
         }
         let version = list.metadata.resource_version.filter(|version| !version.is_empty());
-        let version = version.ok_or_else(|| self.refused(what(), "the list has no resourceVersion".into()))?;
+        let version = version.ok_or_else(|| failed(what(), "the list has no resourceVersion"))?;
         Ok(Listed { peers: parse::from_slices(&list.items), version: Some(version) })
     }
 
@@ -196,14 +196,31 @@ impl PeerDirectory {
     }
 
     async fn endpoints(&self) -> Result<Listed, PeersError> {
+        let peers = match self.endpoints_as_they_are().await {
+            Ok(found) => parse::from_endpoints(&found),
+            Err(error) if error.code == Some(404) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Listed { peers, version: None })
+    }
+
+    async fn endpoints_as_they_are(&self) -> Result<Endpoints, PeersError> {
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &self.namespace);
         let what = || format!("the Endpoints {}/{}", self.namespace, self.service);
-        // Not asked for more than once: the API server cuts off at 1,000 addresses, and says so.
-        let found = self.ask(what, api.get_opt(&self.service)).await?;
-        if found.as_ref().is_some_and(parse::is_truncated) {
-            return Err(self.refused(what(), "the list was cut off at 1,000 addresses".into()));
+        let found = self.ask(what, api.get(&self.service)).await?;
+        if parse::is_truncated(&found) {
+            return Err(failed(what(), "the list was cut off at 1,000 addresses"));
         }
-        Ok(Listed { peers: found.as_ref().map(parse::from_endpoints).unwrap_or_default(), version: None })
+        Ok(found)
+    }
+
+    /// How many addresses the service has now, those of no pod included: the reference's gauge. Needs `endpoints` get
+    /// alone.
+    ///
+    /// # Errors
+    /// What the API server said, in words; that the service is not there is one of them.
+    pub async fn count(&self) -> Result<usize, PeersError> {
+        Ok(parse::count(&self.endpoints_as_they_are().await?))
     }
 
     /// One request with its limit, and its failure in words.
@@ -213,7 +230,7 @@ impl PeerDirectory {
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, PeersError> {
         let Ok(answer) = timeout(REQUEST_LIMIT, request).await else {
-            return Err(self.refused(what(), format!("no answer within {} s", REQUEST_LIMIT.as_secs())));
+            return Err(failed(what(), format!("no answer within {} s", REQUEST_LIMIT.as_secs())));
         };
         answer.map_err(|error| match error {
             // The library would print all fields of the answer.
@@ -223,21 +240,20 @@ impl PeerDirectory {
                 code: Some(status.code),
                 cause: status.message,
             },
-            error => self.refused(what(), with_causes(&error)),
+            error => failed(what(), with_causes(&error)),
         })
-    }
-
-    #[expect(clippy::unused_self, reason = "it reads like the other failures of a request")]
-    fn refused(&self, what: String, cause: String) -> PeersError {
-        PeersError { what, cause, remedy: "", code: None }
     }
 }
 
-/// How many peers there are now, for one metric.
+fn failed(what: String, cause: impl Into<String>) -> PeersError {
+    PeersError { what, cause: cause.into(), remedy: "", code: None }
+}
+
+/// [`PeerDirectory::count`], for who needs nothing else of it.
 ///
 /// # Errors
-/// What the API server said, in words.
+/// The cause alone: the caller says what could not be read.
 pub async fn count(client: &kube::Client, namespace: &str, service: &str) -> Result<usize, String> {
     let (directory, _) = PeerDirectory::new(client.clone(), namespace, service);
-    directory.list().await.map(|peers| peers.len()).map_err(|error| error.to_string())
+    directory.count().await.map_err(|error| error.cause + error.remedy)
 }

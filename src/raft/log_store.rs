@@ -40,6 +40,30 @@ impl LogStore {
         Ok(())
     }
 
+    /// Removes what lies behind a gap. After a power cut the tail that was not synced may have lost its middle; nothing
+    /// of it was acknowledged, and Raft knows no log with holes.
+    pub(super) async fn drop_after_gap(&self) -> io::Result<()> {
+        let mut expected = self.read::<LogId>(PURGED)?.map(|purged| purged.index() + 1);
+        let mut from = expected.unwrap_or(0);
+        loop {
+            let records = self.store.scan(Family::Log, keys::log_from(from), MAX_READ).map_err(io::Error::other)?;
+            for (key, _) in &records {
+                let Some(index) = keys::log_index(key) else { continue };
+                if expected.is_some_and(|expected| expected != index) {
+                    tracing::warn!(index, "the log has a gap before this entry; what follows was never acknowledged");
+                    let mut batch = Batch::default();
+                    batch.delete_range(Family::Log, keys::log_from(index));
+                    return self.store.commit(batch).await.map_err(io::Error::other);
+                }
+                expected = Some(index + 1);
+            }
+            match expected {
+                Some(next) if records.len() == MAX_READ => from = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn read<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> io::Result<Option<T>> {
         let Some(bytes) = self.store.get(Family::Meta, key).map_err(io::Error::other)? else { return Ok(None) };
         codec::decode(Family::Meta, key, &bytes).map(Some).map_err(io::Error::other)
@@ -73,7 +97,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (mut start, end) = bounds(&range);
         let mut entries = Vec::new();
         while start < end {
-            let records = self.store.scan(Family::Log, keys::log_range(start..end), MAX_READ).map_err(io::Error::other)?;
+            let records =
+                self.store.scan(Family::Log, keys::log_range(start..end), MAX_READ).map_err(io::Error::other)?;
             let full = records.len() == MAX_READ;
             for (key, value) in &records {
                 entries.push(decode_entry(key, value)?);

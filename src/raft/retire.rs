@@ -8,8 +8,8 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::running::Running;
 use super::rpc::message::{MemberRequest, MemberResponse};
+use super::running::Running;
 use super::types::LogId;
 use crate::domain::handover::{Successor, TRANSFER_WAIT, successors};
 use crate::domain::ids::NodeId;
@@ -64,6 +64,10 @@ impl Running {
 
     /// Has the leader take this node out of the voters. Gives up after a while: the others notice by themselves then.
     pub(super) async fn leave(self: &Arc<Self>) {
+        // Who is alone has nobody to leave the ledger to.
+        if self.configuration().members.len() == 1 {
+            return;
+        }
         let deadline = Instant::now() + LEAVE_LIMIT;
         while Instant::now() < deadline {
             if !self.is_voter() {

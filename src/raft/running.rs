@@ -33,6 +33,9 @@ const SNAPSHOT_EVERY: u64 = 8_192;
 /// Entries that are kept behind a snapshot, for members that were away for a moment.
 const KEEP_BEHIND: u64 = 1_024;
 
+/// Entries that are removed at once, at least.
+const PURGE_BATCH: u64 = 256;
+
 /// Entries in one message to a member.
 const MAX_PAYLOAD: u64 = 512;
 
@@ -106,7 +109,9 @@ impl Running {
         let identity = Identity { node: links.node, cluster: links.cluster, epoch: links.epoch };
         let config = config(identity, timings).validate().map_err(io::Error::other)?;
         let (machine, ledger) = Machine::load(store.clone())?;
-        let raft = Raft::new(identity.node, Arc::new(config), links.clone(), LogStore::new(store), machine);
+        let log = LogStore::new(store);
+        log.drop_after_gap().await?;
+        let raft = Raft::new(identity.node, Arc::new(config), links.clone(), log, machine);
         let raft = raft.await.map_err(io::Error::other)?;
         Ok(Arc::new(Self {
             raft,
@@ -214,10 +219,10 @@ impl Running {
         let metrics = self.metrics();
         let last = self.raft.data_metrics().borrow_watched().last_log;
         let position = |log_id: &LogId| peers::LogId { term: term_of(log_id), index: log_id.index() };
-        let log = last.as_ref().zip(metrics.membership_config.log_id().as_ref()).map(|(last, configuration)| LogState {
-            last: position(last),
-            configuration: position(configuration),
-        });
+        let log = last
+            .as_ref()
+            .zip(metrics.membership_config.log_id().as_ref())
+            .map(|(last, configuration)| LogState { last: position(last), configuration: position(configuration) });
         let committed = metrics.committed_membership_config.membership().get_node(&node).is_some();
         let standing = match (self.belongs.load(Ordering::Relaxed), committed) {
             (false, _) => Standing::Initialising,
@@ -292,6 +297,8 @@ fn config(identity: Identity, timings: Timings) -> Config {
         max_payload_entries: MAX_PAYLOAD,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
         max_in_snapshot_log_to_keep: KEEP_BEHIND,
+        // One range is removed at a time: many small ones slow the store's reads.
+        purge_batch_size: PURGE_BATCH,
         // A member that is further behind than a snapshot would bring it gets the snapshot.
         replication_lag_threshold: SNAPSHOT_EVERY + KEEP_BEHIND,
         // A node that was cut off does not disturb the others when it comes back.

@@ -135,6 +135,13 @@ impl Handle {
         self.forming.borrow().clone()
     }
 
+    /// Something may have changed among the peers: the leader looks again.
+    pub fn wake(&self) {
+        if let Some(running) = self.ledger.running() {
+            running.wake.notify_one();
+        }
+    }
+
     /// Hands the lead to somebody else, if this node has it.
     pub async fn hand_over(&self) {
         if let Some(running) = self.ledger.running() {
@@ -366,8 +373,7 @@ impl Service {
         let known = running.configuration().members.remove(&node);
         let Some(member) = known else { return Ok(()) };
         let marker = self.options.marker.clone();
-        self.options.marker =
-            reform::alone(&self.options.store, marker, node, member).await.map_err(Error::Storage)?;
+        self.options.marker = reform::alone(&self.options.store, marker, node, member).await.map_err(Error::Storage)?;
         Ok(())
     }
 

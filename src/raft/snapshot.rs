@@ -1,7 +1,7 @@
 //! Snapshots: the ledger as bytes, and how they lie in the store.
 //!
-//! Owns the record that says which snapshot is the current one. A snapshot is written with that record and the
-//! removal of its predecessor in one synced batch: after a crash there is the old one or the new one, whole.
+//! Owns the record that says which snapshot is the current one. A snapshot's pieces are written first; that record and
+//! the removal of the predecessor are one synced batch: after a crash there is the old one or the new one, whole.
 
 use std::io;
 use std::sync::Arc;
@@ -78,20 +78,33 @@ impl Shelf {
     /// Makes `data` the current snapshot, unless there is a newer one. Durable when it returns.
     pub(super) async fn put(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         if data.len() > MAX_BYTES {
-            return Err(invalid(format!("it has {} bytes; at most {MAX_BYTES} are kept", data.len())));
+            return Err(invalid(&format!("it has {} bytes; at most {MAX_BYTES} are kept", data.len())));
         }
         let _putting = self.putting.lock().await;
         let before = self.current()?;
         if before.as_ref().is_some_and(|before| before.meta.last_log_id > meta.last_log_id) {
             return Ok(());
         }
-        let batch = replacing(before.as_ref(), meta, data)?;
+        let batch = self.replacement(meta, data).await?;
         self.store.commit(batch).await.map_err(io::Error::other)
     }
 
-    /// What makes `data` the current snapshot, to be committed with other changes.
-    pub(super) fn replacement(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<Batch> {
-        replacing(self.current()?.as_ref(), meta, data)
+    /// Lays the pieces of `data` beside the current snapshot; what is returned makes them the current one, once it is
+    /// committed.
+    pub(super) async fn replacement(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<Batch> {
+        let serial = self.current()?.map_or(0, |current| current.serial + 1);
+        let mut pieces = 0;
+        for piece in data.chunks(keys::SNAPSHOT_PIECE_BYTES) {
+            let mut batch = Batch::default();
+            batch.put(Family::Snapshot, keys::snapshot_piece(serial, pieces), piece);
+            self.store.write(batch).await.map_err(io::Error::other)?;
+            pieces += 1;
+        }
+        let record = Current { meta: meta.clone(), serial, pieces, bytes: data.len() as u64 };
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, CURRENT, codec::encode(&record).map_err(io::Error::other)?);
+        batch.delete_range(Family::Snapshot, keys::snapshots_before(serial));
+        Ok(batch)
     }
 
     /// The current snapshot, if there is one.
@@ -104,11 +117,11 @@ impl Shelf {
         for number in 0..current.pieces {
             let key = keys::snapshot_piece(current.serial, number);
             let piece = self.store.get(Family::Snapshot, &key).map_err(io::Error::other)?;
-            let piece = piece.ok_or_else(|| invalid(format!("piece {number} of {} is missing", current.pieces)))?;
+            let piece = piece.ok_or_else(|| invalid(&format!("piece {number} of {} is missing", current.pieces)))?;
             data.extend(piece);
         }
         if data.len() as u64 != current.bytes {
-            return Err(invalid(format!("it ends after {} of {} bytes", data.len(), current.bytes)));
+            return Err(invalid(&format!("it ends after {} of {} bytes", data.len(), current.bytes)));
         }
         Ok(Some(Snapshot { meta: current.meta, snapshot: data }))
     }
@@ -119,21 +132,7 @@ impl Shelf {
     }
 }
 
-fn replacing(before: Option<&Current>, meta: &SnapshotMeta, data: &[u8]) -> io::Result<Batch> {
-    let serial = before.map_or(0, |before| before.serial + 1);
-    let mut batch = Batch::default();
-    let mut pieces = 0;
-    for piece in data.chunks(keys::SNAPSHOT_PIECE_BYTES) {
-        batch.put(Family::Snapshot, keys::snapshot_piece(serial, pieces), piece);
-        pieces += 1;
-    }
-    let record = Current { meta: meta.clone(), serial, pieces, bytes: data.len() as u64 };
-    batch.put(Family::Meta, CURRENT, codec::encode(&record).map_err(io::Error::other)?);
-    batch.delete_range(Family::Snapshot, keys::snapshots_before(serial));
-    Ok(batch)
-}
-
-fn invalid(what: String) -> io::Error {
+fn invalid(what: &str) -> io::Error {
     let advice = "empty raftDir, and this replica joins as a new member";
     io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot cannot be used: {what}; {advice}"))
 }

@@ -94,7 +94,7 @@ fn refusal(cause: &CertificateError, paths: &PeerFiles, scope: &Scope) -> String
 }
 
 /// What building a configuration with the key found wrong.
-pub(super) fn unusable_key(paths: &PeerFiles, cause: rustls::Error) -> Error {
+pub(super) fn unusable_key(paths: &PeerFiles, cause: &rustls::Error) -> Error {
     let why = match cause {
         rustls::Error::InconsistentKeys(_) => {
             format!("it is not the key of the certificate in {CERT} ({})", paths.cert.display())

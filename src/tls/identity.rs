@@ -90,7 +90,7 @@ impl ClusterIdentity {
         let read = files::read(paths)?;
         let verifier = verifier(scope, read.roots)?;
         files::check(paths, scope, &verifier, &read.chain, now)?;
-        Self::build(verifier, read.chain, read.key).map_err(|cause| files::unusable_key(paths, cause))
+        Self::build(verifier, read.chain, read.key).map_err(|cause| files::unusable_key(paths, &cause))
     }
 
     fn build(

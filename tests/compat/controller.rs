@@ -42,12 +42,13 @@ impl Settings {
         }
     }
 
-    fn yaml(&self, ip: Ipv4Addr) -> String {
+    fn yaml(&self, ip: Ipv4Addr, raft_dir: &Path) -> String {
         let Self { vault, token, vault_more, namespace, service, .. } = self;
         format!(
-            "vault:\n  addr: {vault}\n  token: {token}\n{vault_more}kubernetes:\n  watchNamespace: {namespace}\n  \
+            "raftDir: {}\nvault:\n  addr: {vault}\n  token: {token}\n{vault_more}kubernetes:\n  watchNamespace: {namespace}\n  \
              serviceNamespace: default\n  service: {service}\nprometheus:\n  address: {ip}:{METRICS_PORT}\nhealth:\n  \
-             address: {ip}:{HEALTH_PORT}\n"
+             address: {ip}:{HEALTH_PORT}\n",
+            raft_dir.display()
         )
     }
 }
@@ -73,7 +74,10 @@ impl Controller {
         let ip = Ipv4Addr::new(127, 1, high, low);
         let directory = tempfile::tempdir()?;
         // The name that is looked for where no argument says another.
-        std::fs::write(directory.path().join("kubernetes-vault.yml"), settings.yaml(ip))?;
+        std::fs::write(
+            directory.path().join("kubernetes-vault.yml"),
+            settings.yaml(ip, &directory.path().join("raft")),
+        )?;
         let environment = [("KUBECONFIG", settings.kubeconfig.to_str().unwrap_or_default())];
         let running = program(arguments, &environment, directory.path())?;
         Ok(Self { running, _directory: directory, ip })

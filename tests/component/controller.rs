@@ -72,10 +72,11 @@ impl Controller {
         };
         let vault = settings.vault.as_deref().unwrap_or(world.vault()?.address());
         let text = format!(
-            "vault:\n  addr: {vault}\n  token: {token}\n  wrappingTTL: {}\n{tls}\
+            "raftDir: {directory}/{name}.raft\nvault:\n  addr: {vault}\n  token: {token}\n  wrappingTTL: {}\n{tls}\
              kubernetes:\n  watchNamespace: \"{namespaces}\"\n  serviceNamespace: default\n  service: kubernetes\n\
              prometheus: {{address: \"{address}:9102\"}}\nhealth: {{address: \"{address}:8080\"}}\n",
-            settings.wrapping_ttl
+            settings.wrapping_ttl,
+            directory = directory.display()
         );
         std::fs::write(&config, text)?;
         let file = std::fs::File::create(&log)?;

@@ -144,7 +144,7 @@ async fn token(world: &World, namespace: &str, rules: serde_json::Value) -> Resu
 }
 
 /// A client that may do what `rules` say in `namespace`, and nothing else.
-async fn limited(world: &World, namespace: &str, rules: serde_json::Value) -> Result<kube::Client> {
+pub(crate) async fn limited(world: &World, namespace: &str, rules: serde_json::Value) -> Result<kube::Client> {
     let token = token(world, namespace, rules).await?;
     let plane = world.bed.control_plane();
     let mut config = kube::Config::new(plane.url().parse()?);

@@ -9,6 +9,7 @@ mod controller;
 mod fault_proxy;
 mod kubernetes_events;
 mod kubernetes_faults;
+mod kubernetes_peers;
 mod kubernetes_watch;
 mod push_answers;
 mod push_life;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 15] = [
+    let beside: [&[(&str, Case)]; 16] = [
         push_unknown::ALL,
         push_answers::ALL,
         push_pods::ALL,
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         kubernetes_watch::ALL,
         kubernetes_events::ALL,
         kubernetes_faults::ALL,
+        kubernetes_peers::ALL,
         push_start::ALL,
         push_outages::BESIDE,
     ];

@@ -13,7 +13,7 @@ const RBAC: &str = include_str!("../../deploy/quick-start/rbac.yaml");
 const RBAC_ONE_NAMESPACE: &str = include_str!("../../deploy/one-namespace/rbac.yaml");
 const DEPLOYMENT: &str = include_str!("../../deploy/quick-start/controller/deployment.yaml");
 const SERVICE: &str = include_str!("../../deploy/quick-start/controller/service.yaml");
-const NAME: &str = "kubernetes-vault";
+pub(crate) const NAME: &str = "kubernetes-vault";
 
 /// What the controller may do in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub(crate) fn documents(manifest: &str) -> Result<Vec<Value>> {
 }
 
 /// What `kustomize` would do with `namespace:` and `nameSuffix:`.
-fn rename(object: &mut Value, namespace: &str, rbac: Rbac) {
+pub(crate) fn rename(object: &mut Value, namespace: &str, rbac: Rbac) {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     if kind.starts_with("ClusterRole") {
         object["metadata"]["name"] = json!(format!("{NAME}-{namespace}"));

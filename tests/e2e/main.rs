@@ -17,6 +17,7 @@ mod identity;
 mod login;
 mod modes;
 mod outages;
+mod replicas;
 mod scope;
 mod stage;
 mod vault;
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn all() -> Vec<(&'static str, On, Case)> {
-    let parts: [&[(&'static str, On, Case)]; 8] = [
+    let parts: [&[(&'static str, On, Case)]; 9] = [
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,
@@ -69,6 +70,7 @@ fn all() -> Vec<(&'static str, On, Case)> {
         &identity::ALL,
         &scope::ALL,
         &modes::ALL,
+        &replicas::ALL,
     ];
     let mut all = parts.concat();
     for (index, case) in outages::ALL.into_iter().enumerate() {

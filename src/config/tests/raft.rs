@@ -19,7 +19,7 @@ fn only_warning(yaml: &str) -> String {
 }
 
 fn identity(yaml: &str) -> PeerIdentity {
-    parse(yaml).map(|(config, _)| config.raft.identity).unwrap_or_else(|error| panic!("{error}"))
+    parse(yaml).map_or_else(|error| panic!("{error}"), |(config, _)| config.raft.identity)
 }
 
 #[test]

@@ -79,3 +79,10 @@ pub(super) fn is_truncated(endpoints: &Endpoints) -> bool {
     let annotations = endpoints.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get(OVER_CAPACITY)).is_some_and(|value| value == "truncated")
 }
+
+/// All addresses, ready or not, of pods or not.
+pub(super) fn count(endpoints: &Endpoints) -> usize {
+    let addresses = |addresses: &Option<Vec<_>>| addresses.as_ref().map_or(0, Vec::len);
+    let subsets = endpoints.subsets.iter().flatten();
+    subsets.map(|subset| addresses(&subset.addresses) + addresses(&subset.not_ready_addresses)).sum()
+}

@@ -137,6 +137,19 @@ async fn a_service_that_is_not_there_has_no_peers() {
     assert_eq!(directory(&api).list().await.unwrap(), []);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_references_gauge_counts_addresses_of_pods_or_not_by_the_references_right() {
+    let by_hand = json!({"metadata": {}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]});
+    let missing = Answer::Json(404, status(404, "NotFound", "endpoints \"kv\" not found"));
+    let script = [endpoints(&["a"], &["b"]), Answer::Json(200, by_hand), missing];
+    let api = FakeApi::new(script, Answer::Never);
+    let directory = directory(&api);
+    assert_eq!(directory.count().await, Ok(2));
+    assert_eq!(directory.count().await, Ok(1));
+    assert!(directory.count().await.unwrap_err().to_string().contains("\"kv\" not found"));
+    assert!(api.asked().iter().all(|asked| asked.path.ends_with("/endpoints/kv")));
+}
+
 /// Whether `changes` says something within `limit`.
 async fn changes(changes: &mut watch::Receiver<u64>, limit: Duration) -> bool {
     timeout(limit, changes.changed()).await.is_ok()

@@ -10,8 +10,15 @@ use crate::store::engine::Family;
 /// Blocks that were read, of all families together. The log is read at its end, which lies in the page cache anyway.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// A memory table of the log and of snapshots. Two exist while one is flushed.
+/// A memory table of the log. Two exist while one is flushed.
 const TABLE_BYTES: usize = 2 << 20;
+
+/// A memory table of snapshots, which come seldom and are no hurry.
+const SNAPSHOT_TABLE_BYTES: usize = 1 << 20;
+
+/// A merge reads and writes its files in pieces of this size. The defaults (2 MB for each file that is read, 1 MB for
+/// each that is written) are made for spinning disks, and would be most of our memory.
+const MERGE_BYTES: usize = 256 << 10;
 
 /// A memory table of the few small records.
 const META_TABLE_BYTES: usize = 256 << 10;
@@ -45,6 +52,8 @@ pub(super) fn database(statistics: bool, log: impl Fn(&str) + Send + Sync + 'sta
     options.set_max_open_files(OPEN_FILES);
     options.set_max_file_opening_threads(1);
     options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_compaction_readahead_size(MERGE_BYTES);
+    options.set_writable_file_max_buffer_size(MERGE_BYTES as u64);
     options.set_max_total_wal_size(WAL_BYTES);
     options.set_max_manifest_file_size(MANIFEST_BYTES);
     options.set_manifest_preallocation_size(MANIFEST_STEP_BYTES);
@@ -84,7 +93,8 @@ pub(super) fn family(family: Family, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(match family {
         Family::Meta => META_TABLE_BYTES,
-        Family::Log | Family::Snapshot => TABLE_BYTES,
+        Family::Log => TABLE_BYTES,
+        Family::Snapshot => SNAPSHOT_TABLE_BYTES,
     });
     options.set_max_write_buffer_number(TABLES);
     options.set_target_file_size_base(FILE_BYTES);

@@ -101,13 +101,14 @@ fn a_second_process_is_refused_while_the_first_one_runs() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut child = child("a_second_process_is_refused_while_the_first_one_runs", folder.path());
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.map(|line| line.unwrap()).find(|line| line.ends_with("opened")).expect("the child opens the folder");
+    // Kept to the end: the child's test runner has more to say.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    lines.find(|line| line.ends_with("opened")).expect("the child opens the folder");
     let (kind, line) = refusal(folder.path());
     assert_eq!(kind, Kind::InUse);
     assert!(line.contains("another process has it open: give each replica a folder of its own (raftDir)"), "{line}");
     drop(child.stdin.take());
-    child.wait().unwrap();
+    assert!(child.wait().unwrap().success());
     RocksEngine::open(folder.path()).unwrap();
 }
 

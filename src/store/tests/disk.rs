@@ -73,10 +73,11 @@ fn noise(sequence: &mut u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// What of this process is in memory.
+/// What of this process is in memory, without code and files, which the kernel drops when it needs the room.
 fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// The least that is on disk within a while: merging goes on after the last write.

@@ -60,8 +60,9 @@ fn seen(engine: &impl Engine) -> Vec<String> {
     seen
 }
 
+// Few cases: each reopening writes and syncs files.
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_engines_show_the_same_after_any_steps(steps in prop::collection::vec(step(), 1..24)) {
