@@ -6,12 +6,12 @@
 mod api;
 mod cluster;
 mod faults;
-mod nemesis;
+pub mod nemesis;
 mod net;
 mod node;
 mod pods;
 mod ports;
-mod rng;
+pub mod rng;
 mod strangers;
 mod vault;
 mod verdict;
@@ -200,7 +200,9 @@ impl Sim {
 
     fn step_all(&mut self, now: Millis) {
         for n in self.replicas.keys().copied().collect::<Vec<_>>() {
-            let Some(process) = self.replicas.get_mut(&n).and_then(|replica| replica.process.as_mut()) else { continue };
+            let Some(process) = self.replicas.get_mut(&n).and_then(|replica| replica.process.as_mut()) else {
+                continue;
+            };
             match process.paused_until {
                 Some(until) if until > now => continue,
                 Some(_) => process.go_on(),
@@ -237,9 +239,16 @@ impl Sim {
     }
 }
 
+/// The seeds whose first fault is `fault`.
+#[cfg(feature = "seeded-bugs")]
+pub fn seeds_that_begin_with(fault: nemesis::Fault) -> impl Iterator<Item = u64> {
+    let all = nemesis::all();
+    let at = all.iter().position(|known| *known == fault).unwrap_or(0);
+    (at as u64..).step_by(all.len())
+}
+
 /// A plan's fault, for messages.
 pub fn classes() -> Vec<String> {
     let faults = nemesis::all().into_iter().map(nemesis::class);
     faults.chain(nemesis::REQUIRED.map(str::to_owned)).collect()
 }
-
