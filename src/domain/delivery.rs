@@ -275,9 +275,9 @@ pub fn settle_by_fate(entry: &Entry, fate: &Fate, named: Option<&AttemptId>) -> 
     Some(Settlement { verdicts, close: true })
 }
 
-/// The instance took one of `attempts`: the named one, or the only one. Where that cannot be told, all are kept.
+/// The instance took one attempt: the named one, which may be none of `attempts` (a status that lags had it claimed for
+/// the start before), or the only one. Where that cannot be told, all are kept.
 fn taken_one_of(attempts: &[&Attempt], named: Option<&AttemptId>, accepted_known: bool) -> Vec<(AttemptId, Verdict)> {
-    let named = named.filter(|id| attempts.iter().any(|a| a.id == **id));
     attempts
         .iter()
         .map(|a| {

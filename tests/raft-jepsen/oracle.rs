@@ -20,8 +20,8 @@ struct Attempt {
     accessor: Option<String>,
     asked: u32,
     sent: bool,
-    /// It reached the Go version's.
-    go: bool,
+    /// The pod that it was meant for.
+    pod: Option<PodUid>,
     accepted_by: Option<u64>,
     verdict: Option<(Verdict, u8, usize)>,
     neutralise_tried: bool,
@@ -93,8 +93,9 @@ impl Reading {
                 self.of(attempt).accessor = Some(accessor.clone());
                 self.by_accessor.insert(accessor.clone(), attempt.clone());
             }
-            What::PushBegun { n, by, attempt, .. } => {
+            What::PushBegun { n, by, attempt, pod, .. } => {
                 let known = self.of(attempt);
+                known.pod = Some(pod.clone());
                 known.sent = true;
                 if known.issued != Some(*by) {
                     self.broken.push(format!("at {at} ms controller {n} pushed {attempt} without an Issued"));
@@ -111,11 +112,9 @@ impl Reading {
                 let fresh = Instance { kind: *kind, pod: pod.clone(), accepted: Vec::new(), mistaken: false };
                 self.instances.insert(*instance, fresh);
             }
-            What::Pushed { instance, meant_for, attempt } => {
+            What::Pushed { instance, meant_for, .. } => {
                 let Some(known) = self.instances.get_mut(instance) else { return };
                 known.mistaken |= known.pod != *meant_for;
-                let go = known.kind == Kind::Go;
-                self.of(attempt).go |= go;
             }
             What::Accepted { instance, attempt } => self.accepted(*at, *instance, attempt),
             What::Ended { n, .. } => self.ended.entry(*n).or_default().push(place),
@@ -163,8 +162,9 @@ impl Reading {
             let Some((verdict, ..)) = attempt.verdict else { continue };
             let taken = attempt.accepted_by.and_then(|instance| self.instances.get(&instance));
             let wrong = match verdict {
-                // The Go version says 200 before its work, whatever comes of that; and to a push that it drops.
-                Verdict::Accepted => taken.is_none() && !attempt.go,
+                // The Go version says 200 before its work, and to a push that it drops; and who names no attempt leaves
+                // the ledger to conclude which it was. Ours does neither.
+                Verdict::Accepted => taken.is_none() && self.is_ours(attempt),
                 Verdict::Refused | Verdict::NeverSent => taken.is_some_and(|instance| !instance.mistaken),
                 Verdict::Unknown | Verdict::Lost => false,
             };
@@ -179,6 +179,11 @@ impl Reading {
             }
         }
         broken
+    }
+
+    fn is_ours(&self, attempt: &Attempt) -> bool {
+        let meant = |instance: &&Instance| Some(&instance.pod) == attempt.pod.as_ref();
+        self.instances.values().find(meant).is_some_and(|instance| instance.kind == Kind::Ours)
     }
 
     /// What Vault has in the end.

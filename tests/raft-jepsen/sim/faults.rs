@@ -102,7 +102,8 @@ impl Sim {
 
     /// Faults of the network and of others, for a while.
     fn disturb(&mut self, fault: Fault) -> bool {
-        let lasts = self.rng.between(500, 4_000);
+        // An init container gives up on a login only after all of its time.
+        let lasts = if fault == Fault::NoLogins { 3_500 } else { self.rng.between(500, 3_000) };
         let leader = self.leader();
         let some = self.anybody();
         let mut world = self.world.lock();
@@ -114,6 +115,9 @@ impl Sim {
             Fault::DestroyForbidden => world.vault.destroying = Destroying::Forbidden,
             Fault::DestroyBroken => world.vault.destroying = Destroying::Broken,
             Fault::SlowVault => world.vault.slow = 1_500,
+            // The work takes longer than the next attempt is away.
+            Fault::LosePushAnswers => (world.pods.loses_answers, world.vault.slow) = (60, 1_500),
+            Fault::Thief => world.vault.thief = true,
             Fault::Relist => {
                 world.api.forget_places();
                 return true;
@@ -146,6 +150,8 @@ impl Sim {
             Fault::NoLogins => world.vault.no_logins = false,
             Fault::DestroyForbidden | Fault::DestroyBroken => world.vault.destroying = Destroying::Works,
             Fault::SlowVault => world.vault.slow = 10,
+            Fault::LosePushAnswers => (world.pods.loses_answers, world.vault.slow) = (0, 10),
+            Fault::Thief => world.vault.thief = false,
             _ => {}
         }
         world.note(What::Fault(format!("{fault:?} is over")));

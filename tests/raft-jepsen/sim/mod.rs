@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use crate::history::{Millis, What};
 use crate::receivers::Kind;
+use nemesis::Fault;
 use node::Process;
 use ports::Site0;
 use rng::Rng;
@@ -32,11 +33,14 @@ use world::Shared;
 pub const EPOCH: u64 = 1_700_000_000_000;
 
 /// When the faults begin and end.
-const CHAOS: (Millis, Millis) = (1_500, 8_000);
+const CHAOS: (Millis, Millis) = (1_200, 6_000);
 
 /// After the last fault everything is quiet within this: an attempt's longest back-off is 30 s, a push may hang before
 /// and after it, and an instance that says it is done but is seen running is served again after 30 s.
 const QUIET_WITHIN: Millis = 100_000;
+
+/// Two clusters that are still there so long after the last fault stay.
+const TWO_CLUSTERS_AFTER: Millis = 20_000;
 
 /// Between two looks at the whole.
 const LOOK_EVERY: Millis = 100;
@@ -142,10 +146,14 @@ impl Sim {
         }
         for fault in plan {
             let at = match nemesis::is_upheaval(fault) {
-                true => self.rng.between(2_000, 4_000),
+                true => self.rng.between(1_500, 3_000),
                 false => self.rng.between(CHAOS.0, CHAOS.1),
             };
             self.after(at, move |sim| sim.strike(fault));
+        }
+        // A stopped process may propose something much later: in every run, whoever leads then.
+        for at in [CHAOS.1 - 1_000, CHAOS.1 + 1_500] {
+            self.after(at, |sim| sim.strike(Fault::LateCommand));
         }
         self.after(CHAOS.1 + 500, Self::heal);
     }
@@ -162,6 +170,8 @@ impl Sim {
             world.vault.sealed = false;
             world.vault.loses_answers = 0;
             world.vault.no_logins = false;
+            world.vault.thief = false;
+            world.pods.loses_answers = 0;
             world.vault.destroying = Destroying::Works;
             world.vault.slow = 10;
         }
@@ -189,6 +199,9 @@ impl Sim {
                     return true;
                 }
                 if self.healed && self.is_quiet() {
+                    return true;
+                }
+                if now > CHAOS.1 + TWO_CLUSTERS_AFTER && self.has_two_clusters() {
                     return true;
                 }
                 if now > CHAOS.1 + QUIET_WITHIN {

@@ -14,10 +14,10 @@ use crate::history::{Millis, What};
 use crate::receivers::{Kind, Receiver, Reply, Taken, Worked};
 
 /// Our init container gives its work up after this: well within the limit of a push, as in production.
-const WORK: Millis = 5_000;
+const WORK: Millis = 2_500;
 
 /// A promiscuous one goes on for this long after its first push.
-const PROMISCUOUS: Millis = 4_000;
+const PROMISCUOUS: Millis = 1_500;
 
 /// One instance.
 pub struct Instance {
@@ -47,6 +47,8 @@ pub struct Pods {
     by_ip: BTreeMap<IpAddr, u64>,
     free: Vec<IpAddr>,
     next: u64,
+    /// Percent of pushes whose connection breaks before the answer is there.
+    pub loses_answers: u64,
     /// The longest that a kubelet takes to report.
     pub report_lag: Millis,
 }
@@ -240,7 +242,13 @@ impl World {
                 });
                 answer.send(self, 1, complete(&reply));
             }
-            Taken::Work => self.work(id, attempt, secret, Some(answer)),
+            Taken::Work => {
+                let breaks = self.rng.chance(self.pods.loses_answers);
+                if breaks {
+                    self.cover("answer to a push lost");
+                }
+                self.work(id, attempt, secret, Some(answer).filter(|_| !breaks));
+            }
             Taken::AnswerAndWork(reply) => {
                 // Its exit races the answer.
                 if self.rng.chance(20) {
@@ -316,7 +324,9 @@ impl World {
             answer.send(self, 1, complete(&reply));
         }
         if let Some(code) = exit {
-            let after = self.rng.between(10, 150);
+            // It outlives its work for as long as somebody may still read the answer.
+            let most = if self.rng.chance(25) { 2_000 } else { 150 };
+            let after = self.rng.between(10, most);
             self.after(after, move |world| world.end_instance(id, code));
         }
     }

@@ -30,7 +30,7 @@ use crate::history::{What, key_of};
 
 /// The courier's limits: for a dial as in production; a push is 30 s there, and shorter here to spare simulated time.
 const DIAL: Duration = Duration::from_secs(1);
-const PUSH: Duration = Duration::from_secs(8);
+const PUSH: Duration = Duration::from_secs(4);
 
 /// For a request to Vault, and to the API server.
 const REQUEST: Duration = Duration::from_secs(5);

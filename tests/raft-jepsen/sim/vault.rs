@@ -35,6 +35,8 @@ pub struct Vault {
     pub sealed: bool,
     /// Percent of the answers that are lost after a `secret_id` was made.
     pub loses_answers: u64,
+    /// Somebody else uses each wrapping token up at once.
+    pub thief: bool,
     /// Logins answer 503.
     pub no_logins: bool,
     pub destroying: Destroying,
@@ -57,6 +59,7 @@ impl Vault {
             secrets: Vec::new(),
             sealed: false,
             loses_answers: 0,
+            thief: false,
             no_logins: false,
             destroying: Destroying::Works,
             slow: 10,
@@ -74,7 +77,7 @@ impl Vault {
 
     /// Makes a `secret_id`, and returns its number: the token's and the accessors' names follow from it.
     pub fn make(&mut self, attempt: AttemptId, now: Millis) -> usize {
-        self.secrets.push(Secret { attempt, made: now, unwrapped: false, destroyed: false });
+        self.secrets.push(Secret { attempt, made: now, unwrapped: self.thief, destroyed: false });
         self.secrets.len() - 1
     }
 

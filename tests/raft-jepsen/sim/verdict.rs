@@ -15,14 +15,14 @@ use crate::model::Model;
 use crate::{invariants, oracle};
 
 /// For so long nothing may be open before a run ends: what is refused is destroyed by then.
-const QUIET_FOR: Millis = 1_500;
+const QUIET_FOR: Millis = 1_000;
 
 /// What was seen last of each controller.
 #[derive(Default)]
 pub struct Seen {
     belongs: BTreeMap<u8, (NodeId, ClusterId)>,
     leases: BTreeMap<u8, (BootId, Term)>,
-    applied: BTreeMap<u8, (BootId, ClusterId, u64)>,
+    applied: BTreeMap<u8, (BootId, NodeId, u64)>,
     quiet_since: Option<Millis>,
 }
 
@@ -61,10 +61,10 @@ impl Sim {
                 }
             }
             let applied = seen.applied.unwrap_or(0);
-            let before = self.seen.applied.insert(*n, (process.boot, seen.cluster, applied));
-            if let Some((boot, cluster, before)) = before
+            let before = self.seen.applied.insert(*n, (process.boot, seen.node, applied));
+            if let Some((boot, node, before)) = before
                 && boot == process.boot
-                && cluster == seen.cluster
+                && node == seen.node
                 && applied < before
             {
                 problems.push(format!("controller {n} had applied {before} entries, and now {applied}"));
@@ -82,6 +82,21 @@ impl Sim {
     pub fn is_quiet(&mut self) -> bool {
         let now = self.now();
         let quiet = self.rolling.is_none() && self.unserved() == 0 && self.is_whole() && self.open() == Some(0);
+        let logs: BTreeMap<u8, Log> = self.replicas.iter().map(|(n, replica)| (*n, log(&replica.engine))).collect();
+        let committed = self.leader().and_then(|n| {
+            let seen = self.replicas[&n].process.as_ref()?.handle.seen()?;
+            Some((n, seen.committed.unwrap_or(0)))
+        });
+        if let Some((leader, committed)) = committed.filter(|_| quiet) {
+            self.compare(&logs, leader, committed);
+        }
+        let mut world = self.world.lock();
+        let now = world.now;
+        world.history.secrets = world.vault.left(now);
+        world.history.destroy_allowed = true;
+        self.problems.extend(invariants::check(&world.history));
+        self.problems.extend(oracle::check(&world.history));
+        drop(world);
         if !quiet {
             self.seen.quiet_since = None;
             return false;
@@ -110,26 +125,30 @@ impl Sim {
                 self.is_whole()
             ));
         }
-        let logs: BTreeMap<u8, Log> = self.replicas.iter().map(|(n, replica)| (*n, log(&replica.engine))).collect();
-        let committed = self.leader().and_then(|n| {
-            let seen = self.replicas[&n].process.as_ref()?.handle.seen()?;
-            Some((n, seen.committed.unwrap_or(0)))
-        });
-        if let Some((leader, committed)) = committed.filter(|_| quiet) {
-            self.compare(&logs, leader, committed);
+    }
+
+    fn cluster_of(&self, n: u8) -> Option<ClusterId> {
+        Some(self.replicas[&n].process.as_ref()?.handle.seen()?.cluster)
+    }
+
+    /// After the loss of all stores and a crash of whoever had begun a new cluster, two have been begun. They report it
+    /// and join neither: an operator decides. (Design, section 6, rules 4 and 5 of the bootstrap.)
+    pub fn has_two_clusters(&mut self) -> bool {
+        let clusters: BTreeSet<ClusterId> = self.replicas.keys().filter_map(|n| self.cluster_of(*n)).collect();
+        let forgiven = self.world.lock().history.forgiven_before > 0;
+        if forgiven && clusters.len() > 1 {
+            self.world.lock().fault("two clusters", "that an operator has to decide about");
+            return true;
         }
-        let mut world = self.world.lock();
-        let now = world.now;
-        world.history.secrets = world.vault.left(now);
-        world.history.destroy_allowed = true;
-        self.problems.extend(invariants::check(&world.history));
-        self.problems.extend(oracle::check(&world.history));
+        false
     }
 
     /// All replicas have the same log, up to what is committed, and the ledger that follows from it.
     fn compare(&mut self, logs: &BTreeMap<u8, Log>, leader: u8, committed: u64) {
         let ours = &logs[&leader];
-        for (n, log) in logs {
+        let cluster = self.cluster_of(leader);
+        let together: Vec<u8> = logs.keys().copied().filter(|n| self.cluster_of(*n) == cluster).collect();
+        for (n, log) in logs.iter().filter(|(n, _)| together.contains(n)) {
             let differs = ours
                 .iter()
                 .filter(|(index, bytes)| **index <= committed && log.get(index).is_some_and(|theirs| theirs != *bytes));
@@ -148,7 +167,7 @@ impl Sim {
             model.apply(logged);
         }
         for (n, replica) in &self.replicas {
-            let Some(process) = &replica.process else { continue };
+            let Some(process) = replica.process.as_ref().filter(|_| together.contains(n)) else { continue };
             let wrong = model.keys().find(|key| !model.agrees(key, process.handle.ledger.read(key).as_ref()));
             if let Some(key) = wrong {
                 let entry = process.handle.ledger.read(key);
