@@ -19,7 +19,7 @@ const QUIET_FOR: Millis = 1_000;
 
 /// What was seen last of each controller.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     belongs: BTreeMap<u8, (NodeId, ClusterId)>,
     leases: BTreeMap<u8, (BootId, Term)>,
     applied: BTreeMap<u8, (BootId, NodeId, u64)>,
@@ -39,7 +39,7 @@ type Log = BTreeMap<u64, Vec<u8>>;
 
 impl Sim {
     /// Looks at every controller that runs.
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         let mut problems = Vec::new();
         for (n, replica) in &self.replicas {
             let Some(process) = replica.process.as_ref().filter(|process| process.paused_until.is_none()) else {
@@ -79,24 +79,9 @@ impl Sim {
     }
 
     /// Every init container has ended well, every replica is a member, nothing is open in the ledger; for a while.
-    pub fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let now = self.now();
         let quiet = self.rolling.is_none() && self.unserved() == 0 && self.is_whole() && self.open() == Some(0);
-        let logs: BTreeMap<u8, Log> = self.replicas.iter().map(|(n, replica)| (*n, log(&replica.engine))).collect();
-        let committed = self.leader().and_then(|n| {
-            let seen = self.replicas[&n].process.as_ref()?.handle.seen()?;
-            Some((n, seen.committed.unwrap_or(0)))
-        });
-        if let Some((leader, committed)) = committed.filter(|_| quiet) {
-            self.compare(&logs, leader, committed);
-        }
-        let mut world = self.world.lock();
-        let now = world.now;
-        world.history.secrets = world.vault.left(now);
-        world.history.destroy_allowed = true;
-        self.problems.extend(invariants::check(&world.history));
-        self.problems.extend(oracle::check(&world.history));
-        drop(world);
         if !quiet {
             self.seen.quiet_since = None;
             return false;
@@ -114,7 +99,22 @@ impl Sim {
     }
 
     /// Everything that is wrong.
-    pub fn judge(&mut self, quiet: bool) {
+    pub(crate) fn judge(&mut self, quiet: bool) {
+        let logs: BTreeMap<u8, Log> = self.replicas.iter().map(|(n, replica)| (*n, log(&replica.engine))).collect();
+        let committed = self.leader().and_then(|n| {
+            let seen = self.replicas[&n].process.as_ref()?.handle.seen()?;
+            Some((n, seen.committed.unwrap_or(0)))
+        });
+        if let Some((leader, committed)) = committed.filter(|_| quiet) {
+            self.compare(&logs, leader, committed);
+        }
+        let mut world = self.world.lock();
+        let now = world.now;
+        world.history.secrets = world.vault.left(now);
+        world.history.destroy_allowed = true;
+        self.problems.extend(invariants::check(&world.history));
+        self.problems.extend(oracle::check(&world.history));
+        drop(world);
         if !quiet {
             let leader = self.leader();
             let open = leader.and_then(|n| self.replicas[&n].process.as_ref()).map(|p| p.handle.ledger.open());
@@ -133,7 +133,7 @@ impl Sim {
 
     /// After the loss of all stores and a crash of whoever had begun a new cluster, two have been begun. They report it
     /// and join neither: an operator decides. (Design, section 6, rules 4 and 5 of the bootstrap.)
-    pub fn has_two_clusters(&mut self) -> bool {
+    pub(crate) fn has_two_clusters(&mut self) -> bool {
         let clusters: BTreeSet<ClusterId> = self.replicas.keys().filter_map(|n| self.cluster_of(*n)).collect();
         let forgiven = self.world.lock().history.forgiven_before > 0;
         if forgiven && clusters.len() > 1 {
