@@ -13,6 +13,7 @@ mod canary;
 mod cluster;
 mod controller;
 mod crashes;
+mod failover;
 mod identity;
 mod login;
 mod modes;
@@ -20,6 +21,7 @@ mod outages;
 mod replicas;
 mod scope;
 mod stage;
+mod trio;
 mod vault;
 mod workload;
 
@@ -61,7 +63,8 @@ fn main() -> ExitCode {
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn all() -> Vec<(&'static str, On, Case)> {
-    let parts: [&[(&'static str, On, Case)]; 9] = [
+    let parts: [&[(&'static str, On, Case)]; 10] = [
+        &failover::ALL,
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,
