@@ -13,6 +13,7 @@ mod expand;
 mod hosts;
 mod images;
 mod node;
+mod patience;
 mod plan;
 mod pod;
 mod probes;
@@ -123,6 +124,12 @@ impl NodeAgent {
     #[must_use]
     pub fn all_log_files(&self) -> Vec<PathBuf> {
         self.context.all_log_files()
+    }
+
+    /// The log files of all containers of this name that a namespace ever had, those of pods that are gone included.
+    #[must_use]
+    pub fn namespace_log_files(&self, namespace: &str, container: &str) -> Vec<PathBuf> {
+        self.context.namespace_log_files(namespace, container)
     }
 
     /// The process id of a running container, as seen inside the testbed.
