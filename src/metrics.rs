@@ -350,8 +350,10 @@ impl RaftGauges {
             leads: make.gauge("raft_leader", "1 while this replica leads.")?,
             voters: make.gauge("raft_voters", "Members that vote.")?,
             lag: make.gauge("raft_lag_entries", "Committed entries that are not in the ledger here yet.")?,
-            most_behind: make
-                .gauge("raft_most_behind_entries", "Entries that the member furthest behind lacks; the leader knows.")?,
+            most_behind: make.gauge(
+                "raft_most_behind_entries",
+                "Entries that the member furthest behind lacks; the leader knows.",
+            )?,
             entries: make.gauge("ledger_entries", "Entries of the ledger, tombstones included.")?,
             tombstones: make.gauge("ledger_tombstones", "Settled entries of the ledger that are still remembered.")?,
         })

@@ -23,7 +23,12 @@ use crate::raft::service::Handle;
 use crate::raft::status::{Role, Seen};
 use crate::vault;
 
-pub(super) async fn serve_pages(config: &Config, pages: &Arc<ReplicaPages>, tasks: &TaskTracker, stop: &CancellationToken) {
+pub(super) async fn serve_pages(
+    config: &Config,
+    pages: &Arc<ReplicaPages>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let health = admin::health_routes(pages.clone());
     listen(&config.health.address, "health.address", health, tasks, stop).await;
     if config.prometheus.tls.is_some() {

@@ -40,8 +40,7 @@ impl Acceptor for TlsListener {
         // Heartbeats are small and must not wait for company.
         stream.set_nodelay(true)?;
         let (identity, channel) = (self.identity.clone(), self.channel);
-        let handshake =
-            async move { Ok(Box::new(identity.accept(channel, stream).await?) as Connection) };
+        let handshake = async move { Ok(Box::new(identity.accept(channel, stream).await?) as Connection) };
         Ok(Incoming { from: from.ip().to_canonical(), handshake: Box::pin(handshake) })
     }
 }

@@ -134,9 +134,10 @@ impl Belonging {
             self.running.present(self.running.identity.node, member);
             return true;
         }
-        self.running.ask_leader(MemberRequest::Present(member)).await.is_ok_and(|response| {
-            matches!(response, MemberResponse::Done)
-        })
+        self.running
+            .ask_leader(MemberRequest::Present(member))
+            .await
+            .is_ok_and(|response| matches!(response, MemberResponse::Done))
     }
 
     /// No leader: what do the others say?

@@ -97,7 +97,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (mut start, end) = bounds(&range);
         let mut entries = Vec::new();
         while start < end {
-            let records = self.store.scan(Family::Log, keys::log_range(start..end), MAX_READ).map_err(io::Error::other)?;
+            let records =
+                self.store.scan(Family::Log, keys::log_range(start..end), MAX_READ).map_err(io::Error::other)?;
             let full = records.len() == MAX_READ;
             for (key, value) in &records {
                 entries.push(decode_entry(key, value)?);

@@ -110,8 +110,7 @@ impl View {
         // Of two that showed themselves in one pod the later one is there.
         shown.sort_by_key(|(at, node, _)| (*at, *node));
         let presented = shown.into_iter().map(|(_, node, member)| {
-            let shown =
-                Presented { node, address: member.address, bound_to_pod: member.bound_to_pod, joining: true };
+            let shown = Presented { node, address: member.address, bound_to_pod: member.bound_to_pod, joining: true };
             (member.pod, shown)
         });
         Self {

@@ -36,7 +36,8 @@ pub(super) async fn alone(store: &Store, marker: Marker, node: NodeId, member: M
         applied.log_id = Some(entry.log_id);
     }
     let last = applied.log_id.ok_or_else(|| io::Error::other("there is no log to go on from"))?;
-    let membership = Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, member)])).map_err(io::Error::other)?;
+    let membership =
+        Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, member)])).map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership: StoredMembership::new(Some(last), membership) };
     let ledger = codec::encode(&applied.ledger).map_err(io::Error::other)?;
     let mut batch = Shelf::new(store.clone()).replacement(&meta, &ledger).await?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::running::Running;
 use super::rpc::message::{MemberRequest, MemberResponse};
+use super::running::Running;
 use super::types::LogId;
 use crate::domain::handover::{Successor, TRANSFER_WAIT, successors};
 use crate::domain::ids::NodeId;

@@ -219,10 +219,10 @@ impl Running {
         let metrics = self.metrics();
         let last = self.raft.data_metrics().borrow_watched().last_log;
         let position = |log_id: &LogId| peers::LogId { term: term_of(log_id), index: log_id.index() };
-        let log = last.as_ref().zip(metrics.membership_config.log_id().as_ref()).map(|(last, configuration)| LogState {
-            last: position(last),
-            configuration: position(configuration),
-        });
+        let log = last
+            .as_ref()
+            .zip(metrics.membership_config.log_id().as_ref())
+            .map(|(last, configuration)| LogState { last: position(last), configuration: position(configuration) });
         let committed = metrics.committed_membership_config.membership().get_node(&node).is_some();
         let standing = match (self.belongs.load(Ordering::Relaxed), committed) {
             (false, _) => Standing::Initialising,

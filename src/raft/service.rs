@@ -373,8 +373,7 @@ impl Service {
         let known = running.configuration().members.remove(&node);
         let Some(member) = known else { return Ok(()) };
         let marker = self.options.marker.clone();
-        self.options.marker =
-            reform::alone(&self.options.store, marker, node, member).await.map_err(Error::Storage)?;
+        self.options.marker = reform::alone(&self.options.store, marker, node, member).await.map_err(Error::Storage)?;
         Ok(())
     }
 

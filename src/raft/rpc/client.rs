@@ -161,23 +161,26 @@ impl MemberLink {
         self.understand(answer, kind, ttl)
     }
 
-    fn understand(&self, answer: Result<Response, CallError>, kind: RPCTypes, ttl: Duration) -> Result<RaftResponse, RpcError> {
+    fn understand(
+        &self,
+        answer: Result<Response, CallError>,
+        kind: RPCTypes,
+        ttl: Duration,
+    ) -> Result<RaftResponse, RpcError> {
         let text = |text: String| AnyError::error(text);
         match answer {
             Ok(Response::Raft(response)) => Ok(*response),
-            Ok(Response::NotMember { .. }) => Err(Unreachable::new(&text("it does not take us for a member".into())).into()),
+            Ok(Response::NotMember { .. }) => {
+                Err(Unreachable::new(&text("it does not take us for a member".into())).into())
+            }
             Ok(Response::Misdirected { node, .. }) => {
                 Err(Unreachable::new(&text(format!("its address belongs to node {node}"))).into())
             }
             Ok(Response::Unable(why)) => Err(NetworkError::new(&text(why)).into()),
             Ok(other) => Err(NetworkError::new(&text(format!("an answer of another kind: {other:?}"))).into()),
-            Err(CallError::Late(_)) => Err(Timeout {
-                action: kind,
-                id: self.address.source,
-                target: self.address.target,
-                timeout: ttl,
+            Err(CallError::Late(_)) => {
+                Err(Timeout { action: kind, id: self.address.source, target: self.address.target, timeout: ttl }.into())
             }
-            .into()),
             Err(error @ CallError::Connect(..)) => Err(Unreachable::new(&error).into()),
             Err(error) => Err(NetworkError::new(&error).into()),
         }

@@ -74,7 +74,8 @@ async fn what_was_acknowledged_survives_the_leader_and_the_pause_is_short() {
     let new = world.leader().unwrap();
     world.until("the claim", |world| world.ledger(new).read(&key(&ContainerId::from("c1"))).is_some()).await;
     world.start(old).await;
-    world.until("the old one follows", |world| world.replicas[&old].running().is_some_and(|r| r.leader().is_some()))
+    world
+        .until("the old one follows", |world| world.replicas[&old].running().is_some_and(|r| r.leader().is_some()))
         .await;
 }
 
@@ -95,11 +96,12 @@ async fn a_pod_that_lost_its_storage_takes_the_place_of_what_it_was() {
     let before = world.replicas[&victim].running().unwrap().identity;
     world.kill_and_wipe(victim);
     world.start(victim).await;
-    world.until("it is a voter under a new id", |world| {
-        let now = world.replicas[&victim].running();
-        now.is_some_and(|now| now.identity.node != before.node && now.is_voter()) && world.members() == 3
-    })
-    .await;
+    world
+        .until("it is a voter under a new id", |world| {
+            let now = world.replicas[&victim].running();
+            now.is_some_and(|now| now.identity.node != before.node && now.is_voter()) && world.members() == 3
+        })
+        .await;
     assert_eq!(world.clusters(), [before.cluster].into());
 }
 
@@ -116,11 +118,13 @@ async fn two_of_three_stores_lost_heal_with_the_ledger_of_the_third() {
     for n in &victims {
         world.start(*n).await;
     }
-    world.until("three voters again, in a new epoch", |world| {
-        let epoch = world.leader().and_then(|n| world.replicas[&n].running()).map(|running| running.identity.epoch.0);
-        epoch == Some(1) && world.voters() == 3
-    })
-    .await;
+    world
+        .until("three voters again, in a new epoch", |world| {
+            let epoch =
+                world.leader().and_then(|n| world.replicas[&n].running()).map(|running| running.identity.epoch.0);
+            epoch == Some(1) && world.voters() == 3
+        })
+        .await;
     assert_eq!(world.clusters(), [cluster].into());
     let leader = world.leader().unwrap();
     assert!(world.ledger(leader).read(&key(&ContainerId::from("c1"))).is_some());
@@ -183,12 +187,13 @@ async fn a_leader_that_is_cut_off_loses_its_lease_before_another_one_leads() {
     let others: Vec<u8> = [1, 2, 3].into_iter().filter(|n| *n != old).collect();
     assert!(world.ledger(old).holds_lease(term));
     world.cut(old, &others, true);
-    world.until("another leader, or no lease", |world| {
-        let other_leads = others.iter().any(|n| world.replicas[n].running().unwrap().is_leader());
-        assert!(!(other_leads && world.ledger(old).holds_lease(term)), "two hold the lease");
-        other_leads
-    })
-    .await;
+    world
+        .until("another leader, or no lease", |world| {
+            let other_leads = others.iter().any(|n| world.replicas[n].running().unwrap().is_leader());
+            assert!(!(other_leads && world.ledger(old).holds_lease(term)), "two hold the lease");
+            other_leads
+        })
+        .await;
     assert!(world.ledger(old).propose(claim(7, term)).await.is_err());
     world.cut(old, &others, false);
     world.until("one leader again", |world| !world.replicas[&old].running().unwrap().is_leader()).await;

@@ -3,12 +3,12 @@
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
+use crate::domain::ids::PodUid;
+use crate::domain::membership::Member;
 use crate::raft::log_store::LogStore;
 use crate::raft::running::seeded;
 use crate::raft::state_machine::Machine;
 use crate::raft::types::TypeConfig;
-use crate::domain::ids::PodUid;
-use crate::domain::membership::Member;
 use crate::store::Store;
 use crate::store::mem::MemEngine;
 use crate::store::rocks::RocksEngine;

@@ -21,9 +21,9 @@ use crate::raft::ports::Directory;
 use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
 use crate::raft::running::{Running, Timings};
 use crate::raft::service::{Error, Handle, Options, Service};
+use crate::store::Store;
 use crate::store::marker::{self, Claimant};
 use crate::store::mem::MemEngine;
-use crate::store::Store;
 
 const PORT: u16 = 45_679;
 
@@ -164,11 +164,8 @@ impl World {
 
     /// The service's list.
     pub(super) fn list(&self, replicas: &[u8]) {
-        let listed = replicas.iter().map(|n| Listed {
-            uid: uid(*n),
-            name: format!("controller-{n}").into(),
-            address: ip(*n),
-        });
+        let listed =
+            replicas.iter().map(|n| Listed { uid: uid(*n), name: format!("controller-{n}").into(), address: ip(*n) });
         *self.word.listed.lock().unwrap() = listed.collect();
         self.word.changes.send_modify(|count| *count += 1);
     }
