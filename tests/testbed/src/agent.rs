@@ -137,7 +137,7 @@ impl NodeAgent {
         Ok(())
     }
 
-    /// Runs a command in a container, as `kubectl exec` would.
+    /// Runs a command in a container, as `kubectl exec` would: with the variables of its first process.
     pub async fn exec(
         &self,
         namespace: &str,
@@ -147,7 +147,10 @@ impl NodeAgent {
     ) -> Result<std::process::Output> {
         let pid = self.pid(namespace, pod, container)?;
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-        probes::inside(pid, &command).output().await.context("cannot start nsenter")
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).context("cannot read a container's variables")?;
+        let environ = String::from_utf8_lossy(&environ);
+        let variables = environ.split('\0').filter_map(|variable| variable.split_once('='));
+        probes::inside(pid, &command).envs(variables).output().await.context("cannot start nsenter")
     }
 
     /// A pod's network: to cut its link, or drop packets of one direction.

@@ -198,7 +198,10 @@ async fn execute(command: &[String], target: &Target) -> Result<()> {
 
 /// A command that runs in a container, seen from its first process.
 pub(crate) fn inside(pid: u32, command: &[String]) -> Command {
-    let mut nsenter = Command::new("nsenter");
+    // By its whole path: the caller may set the container's PATH, which need not lead to it.
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join("nsenter")).find(|path| path.is_file());
+    let mut nsenter = Command::new(found.unwrap_or_else(|| "nsenter".into()));
     nsenter
         .args(["--target", &pid.to_string(), "--mount", "--net", "--uts", "--root", "--wd", "--"])
         .args(command)
