@@ -74,7 +74,10 @@ impl Controller {
         let ip = Ipv4Addr::new(127, 1, high, low);
         let directory = tempfile::tempdir()?;
         // The name that is looked for where no argument says another.
-        std::fs::write(directory.path().join("kubernetes-vault.yml"), settings.yaml(ip, &directory.path().join("raft")))?;
+        std::fs::write(
+            directory.path().join("kubernetes-vault.yml"),
+            settings.yaml(ip, &directory.path().join("raft")),
+        )?;
         let environment = [("KUBECONFIG", settings.kubeconfig.to_str().unwrap_or_default())];
         let running = program(arguments, &environment, directory.path())?;
         Ok(Self { running, _directory: directory, ip })
