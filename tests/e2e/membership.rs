@@ -98,12 +98,16 @@ async fn lost(cluster: Arc<Cluster>) -> Result<()> {
 
 /// With a token file there is nothing that replicas share.
 async fn nameless(cluster: Arc<Cluster>) -> Result<()> {
-    let variable = json!({"name": "VAULT_TOKEN", "valueFrom": {"secretKeyRef": {"name": "kubernetes-vault", "key": "token"}}});
+    let variable =
+        json!({"name": "VAULT_TOKEN", "valueFrom": {"secretKeyRef": {"name": "kubernetes-vault", "key": "token"}}});
     let mount = json!({"name": "token", "mountPath": "/token"});
     let plan = |name: &'static str, raft| -> Result<Plan> {
         let mut set = stateful_set()?;
         let spec = &mut set["spec"]["template"]["spec"];
-        spec["volumes"].as_array_mut().context("no volumes")?.push(json!({"name": "token", "emptyDir": {"medium": "Memory"}}));
+        spec["volumes"]
+            .as_array_mut()
+            .context("no volumes")?
+            .push(json!({"name": "token", "emptyDir": {"medium": "Memory"}}));
         spec["containers"][0]["volumeMounts"].as_array_mut().context("no mounts")?.push(mount.clone());
         spec["initContainers"] = json!([{
             "name": "agent", "image": "shell:1", "env": [variable], "volumeMounts": [mount],
@@ -117,12 +121,13 @@ async fn nameless(cluster: Arc<Cluster>) -> Result<()> {
         let trio = Trio::up(&cluster, plan("nameless", json!({}))?).await?;
         trio.says("raft.secrets").await?;
         let exited = |pod: &serde_json::Value| {
-            ["state", "lastState"].iter().any(|state| {
-                pod["status"]["containerStatuses"][0][state]["terminated"]["exitCode"] == 2
-            })
+            ["state", "lastState"]
+                .iter()
+                .any(|state| pod["status"]["containerStatuses"][0][state]["terminated"]["exitCode"] == 2)
         };
         let pods = ["kubernetes-vault-0", "kubernetes-vault-1", "kubernetes-vault-2"];
-        let ends = pods.map(|pod| Box::pin(cluster.pod_when(trio.namespace(), pod, "exit code 2", exited)).boxed_local());
+        let ends =
+            pods.map(|pod| Box::pin(cluster.pod_when(trio.namespace(), pod, "exit code 2", exited)).boxed_local());
         futures::future::select_ok(ends).await?;
         anyhow::Ok(())
     };

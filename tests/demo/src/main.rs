@@ -7,12 +7,14 @@
 
 mod around;
 mod container_logs;
+mod failover;
 mod failure;
 mod files;
 mod follow;
 mod modes;
 mod programs;
-mod restart;
+mod records;
+mod replicas;
 mod sample;
 mod screen;
 mod setup;

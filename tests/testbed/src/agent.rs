@@ -144,7 +144,7 @@ impl NodeAgent {
         Ok(())
     }
 
-    /// Runs a command in a container, as `kubectl exec` would.
+    /// Runs a command in a container, as `kubectl exec` would: with the variables of its first process.
     pub async fn exec(
         &self,
         namespace: &str,
