@@ -11,11 +11,15 @@ use testbed::fake_pods::{self, FakePod, simulated_ip};
 use crate::controller::Controller;
 use crate::cpu::Cpu;
 use crate::receivers::Receivers;
+use crate::replicas::Replicas;
 use crate::report::{Report, Target};
 use crate::rig::Rig;
 use crate::sizes::Sizes;
 
 const SECTION: &str = "burst";
+const SECTION_OF_THREE: &str = "burst3";
+/// Addresses of the burst of three, from those of the other on.
+const OFFSET_OF_THREE: usize = 20_000;
 const BARE: &str = "pending";
 /// First address of this section.
 const ADDRESSES: u16 = 2_000;
@@ -30,13 +34,7 @@ const TOKEN_HEADER: &str = "X-Vault-Token";
 pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     report.say("burst: creating the pods");
     let count = usize::from(sizes.burst);
-    let mut receivers = Receivers::new()?;
-    let pods: Vec<_> = (0..sizes.burst).map(|n| FakePod::asking_for(SECTION, &format!("pod-{n}"), SECTION)).collect();
-    fake_pods::for_all(&pods, |_, pod| fake_pods::create_pending(&rig.client, pod)).await?;
-    for number in 0..count {
-        receivers.listen(address(number)).await?;
-    }
-    say_running(rig, &pods).await?;
+    let (mut receivers, pods) = all_wait(rig, sizes, SECTION, 0).await?;
     // What others do meanwhile hits one rate as it hits the other: before and after.
     let before = bare_rate(rig, count).await?;
     report.say("burst: all wait, the controller starts");
@@ -68,6 +66,45 @@ pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
         cpu_later / count as f64
     ));
     Ok(())
+}
+
+/// The same for three replicas, which form their cluster while all wait.
+pub(crate) async fn measure_three(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    report.say("burst of three replicas: creating the pods");
+    let (mut receivers, pods) = all_wait(rig, sizes, SECTION_OF_THREE, OFFSET_OF_THREE).await?;
+    let before = bare_rate(rig, pods.len()).await?;
+    report.say("burst: all wait, three controllers start");
+    let replicas = Replicas::start(rig, "bench-burst3", SECTION_OF_THREE).await?;
+    let arrived = receivers.collect(pods.len(), LIMIT).await?;
+    let first = *arrived.values().min().context("no push")?;
+    let last = *arrived.values().max().context("no push")?;
+    let rate = (pods.len() - 1) as f64 / (last - first).as_secs_f64();
+    let cpu = replicas.cpu_ms()? / pods.len() as f64;
+    let changes = replicas.sum("kubernetesvault_raft_leader_changes_seen_total", "").await?;
+    replicas.stop().await?;
+    let bare = f64::midpoint(before, bare_rate(rig, pods.len()).await?);
+    report.row("burst_share_of_vault_3", rate / bare, "", Target::AtLeast(0.4), "0.2 to 0.5");
+    report.note(format!(
+        "burst of three replicas: {} pods, {rate:.0} pushes/s, {bare:.0} secret_ids/s by a bare client; {cpu:.2} ms of CPU \
+         per delivery in all three; {changes} changes of leader, the first one included",
+        pods.len()
+    ));
+    Ok(())
+}
+
+/// Pods whose init containers all listen and are all reported running.
+async fn all_wait(rig: &Rig, sizes: &Sizes, section: &str, offset: usize) -> Result<(Receivers, Vec<FakePod>)> {
+    let receivers = Receivers::new()?;
+    let pods: Vec<_> = (0..sizes.burst).map(|n| FakePod::asking_for(section, &format!("pod-{n}"), section)).collect();
+    fake_pods::for_all(&pods, |_, pod| fake_pods::create_pending(&rig.client, pod)).await?;
+    for number in 0..pods.len() {
+        receivers.listen(address(offset + number)).await?;
+    }
+    fake_pods::for_all(&pods, |n, pod| async move {
+        fake_pods::set_init_running(&rig.client, pod, address(offset + n), &id(pod), 0).await
+    })
+    .await?;
+    Ok((receivers, pods))
 }
 
 /// wraps beyond one for each pod, while statuses say "running" of init containers that are gone.

@@ -19,7 +19,24 @@ static PORT: AtomicU16 = AtomicU16::new(9_100);
 /// A start takes a fraction of a second; both cores may be busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// What a controller is given beside the usual.
+#[derive(Default)]
+pub(crate) struct Settings {
+    /// Where it keeps its ledger; a folder of its own where this is not said.
+    pub(crate) raft_dir: Option<PathBuf>,
+    /// All replicas; none: it is alone.
+    pub(crate) peers: Vec<String>,
+}
+
+/// How it is ended.
+#[derive(Clone, Copy)]
+pub(crate) enum Signal {
+    Kill,
+    Terminate,
+}
+
 pub(crate) struct Controller {
+    command: Command,
     child: Child,
     pub(crate) pid: u32,
     pub(crate) started: Instant,
@@ -32,11 +49,18 @@ pub(crate) struct Controller {
 impl Controller {
     /// Starts one that watches `namespaces`; its requests carry `user` in the audit log.
     pub(crate) async fn start(rig: &Rig, user: &str, namespaces: &str) -> Result<Self> {
-        let kubeconfig = rig.bed.control_plane().kubeconfig_for(user)?;
+        Self::start_with(rig, user.to_owned(), namespaces, Settings::default()).await
+    }
+
+    /// The same, with `settings`.
+    pub(crate) async fn start_with(rig: &Rig, user: String, namespaces: &str, settings: Settings) -> Result<Self> {
+        let kubeconfig = rig.bed.control_plane().kubeconfig_for(&user)?;
         let port = PORT.fetch_add(2, Ordering::Relaxed);
         let (metrics, health) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
         // JSON is YAML.
+        let raft_dir = settings.raft_dir.unwrap_or_else(|| rig.bed.directory().join(format!("{user}.raft")));
         let config = json!({
+            "raftDir": raft_dir, "raft": {"peers": settings.peers},
             "vault": {"addr": rig.bed.vault()?.address(), "token": rig.token},
             "kubernetes": {"watchNamespace": namespaces, "serviceNamespace": "default", "service": "kubernetes"},
             "prometheus": {"address": metrics}, "health": {"address": health},
@@ -51,6 +75,7 @@ impl Controller {
         let child = command.spawn().with_context(|| format!("cannot start {}", rig.controller.display()))?;
         Ok(Self {
             pid: child.id().context("the controller has ended")?,
+            command,
             child,
             started,
             metrics: format!("http://{metrics}/metrics"),
@@ -85,6 +110,25 @@ impl Controller {
     /// Resident memory.
     pub(crate) fn rss_kib(&self) -> Result<f64> {
         rss_kib(self.pid)
+    }
+
+    /// Ends it, without waiting for the end.
+    pub(crate) async fn signal(&mut self, signal: Signal) -> Result<()> {
+        match signal {
+            Signal::Kill => self.child.start_kill().context("cannot kill the controller"),
+            Signal::Terminate => {
+                let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid)?).context("no process")?;
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("cannot end the controller")
+            }
+        }
+    }
+
+    /// Starts it again on what it had, once it has ended.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.child.wait().await?;
+        self.child = self.command.spawn()?;
+        self.pid = self.child.id().context("the controller has ended")?;
+        Ok(())
     }
 
     pub(crate) async fn stop(mut self) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
 //! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
-//! `--burst` measures the burst alone.
+//! `--burst` measures the burst alone, `--ledger` the ledger alone,
+//! `--replicas` what three replicas do.
 
 mod burst;
 mod controller;
@@ -10,8 +11,10 @@ mod cpu;
 mod delivery;
 mod etcd;
 mod init_container;
+mod ledger;
 mod memory;
 mod receivers;
+mod replicas;
 mod report;
 mod rig;
 mod sizes;
@@ -42,6 +45,13 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     if sizes.burst_alone {
         return burst::measure(rig, sizes, report).await;
     }
+    if sizes.replicas_alone {
+        ledger::measure(rig, sizes, report).await?;
+        return replicas::measure(rig, sizes, report).await;
+    }
+    if sizes.ledger_alone {
+        return ledger::measure(rig, sizes, report).await;
+    }
     let mut quiet = memory::Quiet::start(rig).await?;
     init_container::at_rest(rig, sizes, report).await?;
     let controller = memory::idle(rig, report).await?;
@@ -49,6 +59,8 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     delivery::measure(rig, &controller, sizes, report).await?;
     controller.stop().await?;
     burst::measure(rig, sizes, report).await?;
+    ledger::measure(rig, sizes, report).await?;
+    replicas::measure(rig, sizes, report).await?;
     memory::crowd(rig, sizes, report).await?;
     quiet.finish(rig, sizes, report).await
 }

@@ -14,7 +14,7 @@ pub(crate) enum Target {
 }
 
 /// The rows of the table, in its order.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 25] = [
     "delivery_p50_ms",
     "delivery_p99_ms",
     "start_to_token_p50_ms",
@@ -28,6 +28,18 @@ const NAMES: [&str; 13] = [
     "init_size_mib",
     "init_rss_mib",
     "init_listen_ms",
+    "failover_kill_p50_ms",
+    "failover_kill_max_ms",
+    "failover_term_max_ms",
+    "failover_cut_max_ms",
+    "delivery_p50_ms_3",
+    "burst_share_of_vault_3",
+    "ledger_deliveries_per_s",
+    "leader_changes_under_burst",
+    "catch_up_100k_s",
+    "disk_mib_1m",
+    "rss_mib_replica",
+    "cpu_percent_idle",
 ];
 
 struct Row {

@@ -11,10 +11,18 @@ pub(crate) struct Sizes {
     pub(crate) running: u32,
     pub(crate) pending: u16,
     pub(crate) init_starts: u16,
+    /// Each kind of fail-over is made so often.
+    pub(crate) fail_overs: u16,
     /// How long the idle controller is watched at least.
     pub(crate) idle: Duration,
     /// No other section: for profiling.
     pub(crate) burst_alone: bool,
+    /// Only the ledger.
+    pub(crate) ledger_alone: bool,
+    /// A million deliveries through the ledger, too: some minutes.
+    pub(crate) million: bool,
+    /// Only what three replicas do.
+    pub(crate) replicas_alone: bool,
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -27,24 +35,37 @@ impl Sizes {
             running: 20_000,
             pending: 5_000,
             init_starts: 30,
+            fail_overs: 20,
             idle: Duration::from_secs(120),
             burst_alone: false,
+            replicas_alone: false,
+            ledger_alone: false,
+            million: false,
         };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
                 // Cargo's own word to every benchmark.
                 "--bench" => {}
-                "--full" => sizes.idle = TEN_MINUTES,
+                "--full" => {
+                    sizes.idle = TEN_MINUTES;
+                    sizes.million = true;
+                }
+                "--ledger" => sizes.ledger_alone = true,
+                "--million" => sizes.million = true,
                 "--burst" => sizes.burst_alone = true,
+                "--replicas" => sizes.replicas_alone = true,
                 "--small" => {
                     sizes.deliveries /= 10;
                     sizes.burst /= 10;
                     sizes.running /= 10;
                     sizes.pending /= 10;
                     sizes.init_starts /= 3;
+                    sizes.fail_overs /= 4;
                     sizes.idle = Duration::from_secs(10);
                 }
-                other => bail!("unknown argument {other}; known are --full, --small and --burst"),
+                other => bail!(
+                    "unknown argument {other}; known are --full, --small, --burst, --ledger, --million and --replicas"
+                ),
             }
         }
         Ok(sizes)

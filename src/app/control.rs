@@ -68,7 +68,7 @@ impl Control for Replica {
             identity: self.identity.to_owned(),
         };
         match self.handle.seen() {
-            Some(seen) => taking_part(seen, &names, empty),
+            Some(seen) => taking_part(&seen, &names, empty),
             None => Status { forming: Some(self.handle.forming()), ..empty },
         }
     }
@@ -94,7 +94,7 @@ fn name(names: &Names, pod: &PodUid) -> String {
     names.get(pod).cloned().unwrap_or_else(|| pod.to_string())
 }
 
-fn taking_part(seen: Seen, names: &Names, empty: Status) -> Status {
+fn taking_part(seen: &Seen, names: &Names, empty: Status) -> Status {
     let members = seen.members.iter().map(|member| Member {
         node: member.node.to_string(),
         address: member.member.address.to_string(),

@@ -3,7 +3,7 @@
 //!
 //! Owns when gossip begins anew: with each epoch.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ pub(super) struct Surroundings {
     identity: Option<ClusterIdentity>,
     uid: PodUid,
     boot: BootId,
+    ip: IpAddr,
     metrics: Arc<Metrics>,
 }
 
@@ -44,6 +45,7 @@ impl Surroundings {
             identity: node.identity.clone(),
             uid: node.uid.clone(),
             boot: node.boot,
+            ip: node.ip,
             metrics: metrics.clone(),
         }
     }
@@ -60,7 +62,7 @@ impl Surroundings {
 pub(super) async fn follow(around: Surroundings, stop: CancellationToken) {
     // Who has nothing to show to peers has nobody to gossip with.
     let Some(identity) = around.identity.clone() else { return };
-    let network = Arc::new(TlsNetwork { identity, channel: Channel::Gossip });
+    let network = Arc::new(TlsNetwork { identity, channel: Channel::Gossip, ip: around.ip });
     while !stop.is_cancelled() {
         let (Some(seen), Some((seeds, own))) = (around.handle.seen(), around.listed().await) else {
             tokio::select! {
@@ -72,7 +74,7 @@ pub(super) async fn follow(around: Surroundings, stop: CancellationToken) {
         let handle = around.handle.clone();
         let options = Options {
             network: network.clone(),
-            listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT),
+            listen: SocketAddr::new(around.ip, PORT),
             identity: Identity::new(seen.node, SocketAddr::new(own, PORT), around.boot),
             cluster: seen.cluster,
             epoch: seen.epoch,

@@ -2,7 +2,7 @@
 //!
 //! Owns what has to be known before Raft can start: which pod this is, and whether its storage goes with it.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ use crate::store::marker::{self, Claimant};
 use crate::store::rocks::RocksEngine;
 use crate::tls::{Channel, ClusterIdentity, PeerFiles, Scope};
 
+/// All addresses.
+const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// Raft's port, as the Go version has it.
 pub(super) const PORT: u16 = 45_679;
 
@@ -54,6 +57,7 @@ pub(super) struct Node {
     pub(super) identity: Option<ClusterIdentity>,
     pub(super) directory: Arc<dyn Directory>,
     pub(super) bound_to_pod: bool,
+    pub(super) ip: IpAddr,
     pub(super) raft_dir: PathBuf,
     store: Store,
     runtime: Runtime,
@@ -76,7 +80,9 @@ pub(super) struct Surroundings {
     directory: Arc<dyn Directory>,
     uid: PodUid,
     /// There are peers to speak of.
-    pub(super) peers: bool,
+    peers: bool,
+    /// Where we listen, and what we dial from: all addresses of a pod, or our own of `raft.peers`.
+    ip: IpAddr,
 }
 
 /// Finds out who we are. Waits for the API server where it has to be asked.
@@ -88,12 +94,12 @@ pub(super) async fn surroundings(
 ) -> Result<Surroundings, Error> {
     if !config.raft.peers.is_empty() {
         let peers = StaticPeers::new(config.raft.peers.clone());
-        let uid = peers.myself().await.map_err(Error::Peers)?;
-        return Ok(Surroundings { directory: Arc::new(peers), uid, peers: true });
+        let (uid, ip) = peers.myself().await.map_err(Error::Peers)?;
+        return Ok(Surroundings { directory: Arc::new(peers), uid, peers: true, ip });
     }
     if std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty()) {
         tracing::info!("outside of a cluster (KUBECONFIG is set) and without raft.peers: this replica stays alone");
-        return Ok(Surroundings { directory: Arc::new(Alone::new()), uid: Alone::uid(), peers: false });
+        return Ok(Surroundings { directory: Arc::new(Alone::new()), uid: Alone::uid(), peers: false, ip: ALL });
     }
     let kubernetes = &config.kubernetes;
     let (directory, watcher) = PeerDirectory::new(kube, &kubernetes.service_namespace, &kubernetes.service);
@@ -101,7 +107,7 @@ pub(super) async fn surroundings(
     let mut known = OwnPod::from_env();
     known.uid = known.uid.or_else(|| mounts.pod_uid.clone());
     let uid = own_uid(&directory, &known, config).await;
-    Ok(Surroundings { directory: Arc::new(ServicePeers::new(directory)), uid, peers: true })
+    Ok(Surroundings { directory: Arc::new(ServicePeers::new(directory)), uid, peers: true, ip: ALL })
 }
 
 async fn own_uid(directory: &PeerDirectory, known: &OwnPod, config: &Config) -> PodUid {
@@ -139,7 +145,7 @@ pub(super) async fn start(
     stop: CancellationToken,
 ) -> Result<Node, Error> {
     let dice = Dice::fair();
-    let Surroundings { directory, uid, peers } = surroundings;
+    let Surroundings { directory, uid, peers, ip } = surroundings;
     let scope = Scope {
         namespace: config.kubernetes.service_namespace.clone(),
         service: config.kubernetes.service.clone(),
@@ -157,12 +163,12 @@ pub(super) async fn start(
     let marker = marker::claim(&store, claimant.clone()).await?;
     let (boot, node, bound_to_pod) = (BootId(dice.roll()), marker.node, claimant.bound_to_pod);
     let network = identity.clone().map(|identity| {
-        let network: Arc<dyn Network> = Arc::new(TlsNetwork { identity, channel: Channel::Raft });
+        let network: Arc<dyn Network> = Arc::new(TlsNetwork { identity, channel: Channel::Raft, ip });
         network
     });
     let timing = &config.raft.timing;
     let options = Options {
-        listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT),
+        listen: SocketAddr::new(ip, PORT),
         network,
         directory: directory.clone(),
         store: store.clone(),
@@ -182,8 +188,21 @@ pub(super) async fn start(
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(THREADS).thread_name("raft").enable_all().build().map_err(Error::Threads)?;
     let task = runtime.spawn(service.run(stop));
-    let raft_dir = config.raft_dir.clone();
-    Ok(Node { handle, leaderships, task, boot, node, uid, identity, directory, bound_to_pod, raft_dir, store, runtime })
+    Ok(Node {
+        handle,
+        leaderships,
+        task,
+        boot,
+        node,
+        uid,
+        identity,
+        directory,
+        bound_to_pod,
+        ip,
+        raft_dir: config.raft_dir.clone(),
+        store,
+        runtime,
+    })
 }
 
 /// RocksDB reads its logs when it is opened: off the threads that serve others.

@@ -9,9 +9,10 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 
+use super::node::PORT;
 use crate::config::PeerAddr;
 use crate::domain::ids::PodUid;
 use crate::domain::peers::{Listed, PodState, Silence};
@@ -25,6 +26,8 @@ use crate::tls::{Channel, ClusterIdentity, PeerTlsFailure, explain, speaks_go_ve
 pub(super) struct TlsNetwork {
     pub(super) identity: ClusterIdentity,
     pub(super) channel: Channel,
+    /// What is dialled from.
+    pub(super) ip: IpAddr,
 }
 
 struct TlsListener {
@@ -53,7 +56,7 @@ impl Network for TlsNetwork {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = dial(self.ip, address).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(self.identity.connect(self.channel, stream).await?))
     }
@@ -83,6 +86,16 @@ impl Network for TlsNetwork {
     fn explain(&self, error: &io::Error) -> String {
         explain(error).to_string()
     }
+}
+
+/// From our own address of `raft.peers`, where there is one: several replicas of one machine are told apart by it.
+async fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    if from.is_unspecified() {
+        return TcpStream::connect(to).await;
+    }
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(to).await
 }
 
 /// The peers behind the service, by the API server's word.
@@ -152,15 +165,19 @@ impl StaticPeers {
         Self { peers, changes: watch::Sender::new(0) }
     }
 
-    /// Which of them is this machine.
-    pub(super) async fn myself(&self) -> Result<PodUid, String> {
+    /// Which of them is this replica: the one address that is this machine's; of several (replicas of one machine) the
+    /// first whose port is free.
+    pub(super) async fn myself(&self) -> Result<(PodUid, IpAddr), String> {
         let listed = self.listed().await?;
-        let mut mine = listed.into_iter().filter(|peer| UdpSocket::bind((peer.address, 0)).is_ok());
-        match (mine.next(), mine.next()) {
-            (Some(me), None) => Ok(me.uid),
-            (None, _) => Err("none of the addresses of raft.peers is this machine's: name all replicas there".into()),
-            _ => Err("several addresses of raft.peers are this machine's: name each replica once".into()),
+        let mut mine: Vec<Listed> =
+            listed.into_iter().filter(|peer| UdpSocket::bind((peer.address, 0)).is_ok()).collect();
+        if mine.len() > 1 {
+            mine.retain(|peer| std::net::TcpListener::bind((peer.address, PORT)).is_ok());
         }
+        let me = mine.into_iter().next();
+        let none =
+            "none of the addresses of raft.peers is this machine's and free: name all replicas there, this one too";
+        me.map(|me| (me.uid, me.address)).ok_or_else(|| none.to_owned())
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Raft {
     pub identity: PeerIdentity,
     /// `raft.clusterName`: tells apart clusters that share key, namespace and service. Default: empty.
     pub cluster_name: String,
-    /// `raft.peers`: the other replicas where there is no Kubernetes to ask. Default: none.
+    /// `raft.peers`: all replicas, this one included, where there is no Kubernetes to ask. Default: none.
     pub peers: Vec<PeerAddr>,
     /// `raft.heartbeat`, `raft.electionMin`, `raft.electionMax` and `raft.deadServerGrace`.
     pub timing: Timing,

@@ -308,3 +308,5 @@ fn clusters_of_members(round: &Round) -> BTreeSet<ClusterId> {
 mod simulation;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use super::ledger::RaftLedger;
 use super::rpc::message::{Address, MemberRequest, MemberResponse, RaftRequest, RaftResponse, Request, Response};
 use super::rpc::server::{Counts, Handler};
-use super::running::{Presented, Running};
+use super::running::{Identity, Presented, Running};
 use super::types::{Snapshot, SnapshotMeta, Vote};
 use crate::domain::bootstrap::{Bootstrap, Myself};
-use crate::domain::ids::NodeId;
+use crate::domain::ids::{ClusterId, Epoch, NodeId};
 use crate::domain::ledger::Command;
 use crate::domain::peers::Standing;
 
@@ -68,17 +68,16 @@ impl Front {
     }
 
     /// The running node that `address` is meant for; otherwise who we are.
-    fn addressed(&self, address: &Address) -> Result<Arc<Running>, Response> {
-        let running = self.ledger.running();
-        match running {
+    fn addressed(&self, address: &Address) -> Result<Arc<Running>, Misdirected> {
+        match self.ledger.running() {
             Some(running) if running.is(address) => Ok(running),
-            Some(running) => Err(Response::Misdirected {
-                node: running.identity.node,
-                cluster: Some((running.identity.cluster, running.identity.epoch)),
-            }),
+            Some(running) => {
+                let Identity { node, cluster, epoch } = running.identity;
+                Err(Misdirected { node, cluster: Some((cluster, epoch)) })
+            }
             None => {
                 let (node, bootstrap) = &*self.lock();
-                Err(Response::Misdirected { node: *node, cluster: bootstrap.standing().cluster() })
+                Err(Misdirected { node: *node, cluster: bootstrap.standing().cluster() })
             }
         }
     }
@@ -127,6 +126,18 @@ impl Front {
     }
 }
 
+/// A frame that is not for us: who we are.
+struct Misdirected {
+    node: NodeId,
+    cluster: Option<(ClusterId, Epoch)>,
+}
+
+impl From<Misdirected> for Response {
+    fn from(Misdirected { node, cluster }: Misdirected) -> Self {
+        Self::Misdirected { node, cluster }
+    }
+}
+
 #[async_trait]
 impl Handler for Front {
     async fn answer(&self, _from: IpAddr, request: Request) -> Response {
@@ -138,11 +149,11 @@ impl Handler for Front {
                     let late = || Response::Unable("it took too long".into());
                     tokio::time::timeout(RAFT_LIMIT, answered).await.unwrap_or_else(|_| late())
                 }
-                Err(misdirected) => misdirected,
+                Err(misdirected) => misdirected.into(),
             },
             Request::Member(address, request) => match self.addressed(&address) {
                 Ok(running) => Response::Member(Self::member(&running, address.source, request).await),
-                Err(misdirected) => misdirected,
+                Err(misdirected) => misdirected.into(),
             },
         }
     }
@@ -150,7 +161,7 @@ impl Handler for Front {
     async fn install(&self, address: Address, vote: Vote, meta: SnapshotMeta, data: Vec<u8>) -> Response {
         let running = match self.addressed(&address) {
             Ok(running) => running,
-            Err(misdirected) => return misdirected,
+            Err(misdirected) => return misdirected.into(),
         };
         match running.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: data }).await {
             Ok(response) => Response::Raft(Box::new(RaftResponse::Snapshot(SnapshotResponse::new(response.vote)))),

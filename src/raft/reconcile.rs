@@ -61,7 +61,7 @@ async fn while_leading(running: &Running, directory: &Arc<dyn Directory>, grace:
         let situation = View::of(running);
         if let Some(change) = decide(&situation.situation(running, listed, grace)) {
             // What removes somebody, or gives a vote, is decided on a list that was read for it.
-            if needs_fresh_list(&change) && !list.as_ref().is_some_and(|(_, at)| at.elapsed() < LOOK_EVERY) {
+            if needs_fresh_list(&change) && list.as_ref().is_none_or(|(_, at)| at.elapsed() >= LOOK_EVERY) {
                 list = None;
                 continue;
             }

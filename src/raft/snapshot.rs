@@ -78,7 +78,7 @@ impl Shelf {
     /// Makes `data` the current snapshot, unless there is a newer one. Durable when it returns.
     pub(super) async fn put(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         if data.len() > MAX_BYTES {
-            return Err(invalid(format!("it has {} bytes; at most {MAX_BYTES} are kept", data.len())));
+            return Err(invalid(&format!("it has {} bytes; at most {MAX_BYTES} are kept", data.len())));
         }
         let _putting = self.putting.lock().await;
         let before = self.current()?;
@@ -117,11 +117,11 @@ impl Shelf {
         for number in 0..current.pieces {
             let key = keys::snapshot_piece(current.serial, number);
             let piece = self.store.get(Family::Snapshot, &key).map_err(io::Error::other)?;
-            let piece = piece.ok_or_else(|| invalid(format!("piece {number} of {} is missing", current.pieces)))?;
+            let piece = piece.ok_or_else(|| invalid(&format!("piece {number} of {} is missing", current.pieces)))?;
             data.extend(piece);
         }
         if data.len() as u64 != current.bytes {
-            return Err(invalid(format!("it ends after {} of {} bytes", data.len(), current.bytes)));
+            return Err(invalid(&format!("it ends after {} of {} bytes", data.len(), current.bytes)));
         }
         Ok(Some(Snapshot { meta: current.meta, snapshot: data }))
     }
@@ -132,7 +132,7 @@ impl Shelf {
     }
 }
 
-fn invalid(what: String) -> io::Error {
+fn invalid(what: &str) -> io::Error {
     let advice = "empty raftDir, and this replica joins as a new member";
     io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot cannot be used: {what}; {advice}"))
 }

@@ -212,6 +212,14 @@ fn an_answer_is_a_promise_not_to_initialise_under_another_list() {
 }
 
 #[test]
+fn nobody_builds_on_the_list_of_one_who_is_bound_elsewhere() {
+    let Heard::Answer(mut bound) = answer(2, NEW, &[1, 2]) else { unreachable!() };
+    bound.held = true;
+    let ruling = run(&mut node(1, NEW), round(&[1, 2], &[(2, Heard::Answer(bound))]), &[1, 2]);
+    assert_eq!((ruling.decision, ruling.reasons), (Decision::Wait, vec![Reason::Held { peer: listed(2) }]));
+}
+
+#[test]
 fn an_answer_from_before_a_promise_does_not_end_it() {
     let mut one = node(1, NEW);
     one.begin(&list(&[1, 2]));

@@ -13,6 +13,7 @@ mod expand;
 mod hosts;
 mod images;
 mod node;
+mod patience;
 mod plan;
 mod pod;
 mod probes;
@@ -125,6 +126,12 @@ impl NodeAgent {
         self.context.all_log_files()
     }
 
+    /// The log files of all containers of this name that a namespace ever had, those of pods that are gone included.
+    #[must_use]
+    pub fn namespace_log_files(&self, namespace: &str, container: &str) -> Vec<PathBuf> {
+        self.context.namespace_log_files(namespace, container)
+    }
+
     /// The process id of a running container, as seen inside the testbed.
     pub fn pid(&self, namespace: &str, pod: &str, container: &str) -> Result<u32> {
         self.container(namespace, pod, container, |entry| entry.pid)?
@@ -147,10 +154,7 @@ impl NodeAgent {
     ) -> Result<std::process::Output> {
         let pid = self.pid(namespace, pod, container)?;
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).context("cannot read a container's variables")?;
-        let environ = String::from_utf8_lossy(&environ);
-        let variables = environ.split('\0').filter_map(|variable| variable.split_once('='));
-        probes::inside(pid, &command).envs(variables).output().await.context("cannot start nsenter")
+        probes::inside(pid, &command).output().await.context("cannot start nsenter")
     }
 
     /// A pod's network: to cut its link, or drop packets of one direction.
