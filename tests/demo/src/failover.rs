@@ -27,6 +27,22 @@ const LEASE: Duration = Duration::from_millis(300);
 /// The last push that began under the lease may end this much later: an init container talks to Vault meanwhile.
 const LAST_PUSH: Duration = Duration::from_secs(2);
 
+/// What becomes of the leader.
+#[derive(Clone, Copy)]
+enum Disturbance {
+    Kill,
+    Cut,
+}
+
+impl std::fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill",
+            Self::Cut => "cut",
+        })
+    }
+}
+
 /// Where everything happens.
 pub(crate) struct Stage<'a> {
     pub(crate) bed: &'a Testbed,
@@ -48,11 +64,11 @@ pub(crate) async fn kill(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durat
     let unused = records::secret_ids(bed).await?;
     let (killed, seen) = ten_pods(stage, pods, before.leader, kill).await?;
     let records = records::collect(bed, &seen, &unused).await?;
-    let gap = show(screen, &records, before.leader, killed, "kill")?;
+    let gap = show(screen, &records, before.leader, killed, Disturbance::Kill)?;
     let after = replicas::agreement(bed).await?;
     screen.milestone("the node has started the dead one anew, and it follows:");
     screen.note(&format!("three voters, one leader: {}, term {}", after.leader, after.term));
-    screen.note("How a replica is, it says in its pod (done here without kubectl: this node answers no exec):");
+    screen.note("Each replica says how it is (the node here answers no kubectl exec; the demo runs it in the pod):");
     replicas::show_status(bed, screen, after.leader).await?;
     screen.done(&format!("all ten served, each once; {} without deliveries", millis(gap)));
     Ok(gap)
@@ -74,7 +90,7 @@ pub(crate) async fn cut(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durati
     let unused = records::secret_ids(bed).await?;
     let (parted, seen) = ten_pods(stage, pods, before.leader, cut).await?;
     let records = records::collect(bed, &seen, &unused).await?;
-    let gap = show(screen, &records, before.leader, parted, "cut")?;
+    let gap = show(screen, &records, before.leader, parted, Disturbance::Cut)?;
     show_silence(screen, &records, before.leader, parted)?;
     replicas::show_status(bed, screen, before.leader).await?;
     network.let_packets_through().await?;
@@ -140,30 +156,37 @@ async fn ten_pods(
 }
 
 /// Shows who served whom, and when. Returns the time from the kill, or the cut, to the next accepted push.
-fn show(screen: &Screen, records: &Records, old: &str, since: SystemTime, what: &str) -> Result<Duration> {
+fn show(screen: &Screen, records: &Records, old: &str, since: SystemTime, what: Disturbance) -> Result<Duration> {
     let served = &records.served;
     let next = served.iter().find(|one| one.at > since && one.by.as_deref().is_some_and(|by| by != old));
     let next = next.context("all pods were served before another replica led: there is no gap to be seen")?;
     let gap = next.at.duration_since(since)?;
     screen.note(&format!("When each pod had its token, counted from the {what}, and from whom:"));
     let mut rows = vec![["    TIME", "POD", "SERVED BY"].map(str::to_owned)];
+    // Nobody else serves a pod without saying so; but who says nothing is known for dead in one case only.
+    let unknown = match what {
+        Disturbance::Kill => {
+            (format!("{old} *"), "* Pushed before it died; its Event died with it. Nobody served this pod again.")
+        }
+        Disturbance::Cut => ("*".to_owned(), "* There is no Event that says it."),
+    };
     let mut lost = false;
     for one in served {
         lost |= one.by.is_none();
-        let by = one.by.clone().unwrap_or_else(|| format!("{old} *"));
+        let by = one.by.clone().unwrap_or_else(|| unknown.0.clone());
         rows.push([signed_millis(one.at, since), one.pod.clone(), by]);
     }
     screen.verbatim(&table(&rows));
     if lost {
-        screen.note("* Pushed before it died; the Event died with it. Nobody served this pod again.");
+        screen.note(unknown.1);
     }
     screen.milestone(&format!("{} from the {what} to the next accepted push", millis(gap)));
     let count = served.len();
     let events = served.iter().filter(|one| one.by.is_some()).count();
     let unused = match records.unused {
-        0 => "no secret_id that nobody used".to_owned(),
-        1 => "1 secret_id that reached nobody; its TTL ends it".to_owned(),
-        some => format!("{some} secret_ids that reached nobody; their TTL ends them"),
+        0 => "no secret_id is left over".to_owned(),
+        1 => "1 secret_id is left over: it reached nobody, and its TTL ends it".to_owned(),
+        some => format!("{some} secret_ids are left over: they reached nobody, and their TTL ends them"),
     };
     screen.note("Was each pod served exactly once? Pods, Vault and Events name the same attempts:");
     screen.output(&table(&[
