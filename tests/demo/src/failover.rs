@@ -27,6 +27,22 @@ const LEASE: Duration = Duration::from_millis(300);
 /// The last push that began under the lease may end this much later: an init container talks to Vault meanwhile.
 const LAST_PUSH: Duration = Duration::from_secs(2);
 
+/// What becomes of the leader.
+#[derive(Clone, Copy)]
+enum Disturbance {
+    Kill,
+    Cut,
+}
+
+impl std::fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill",
+            Self::Cut => "cut",
+        })
+    }
+}
+
 /// Where everything happens.
 pub(crate) struct Stage<'a> {
     pub(crate) bed: &'a Testbed,
@@ -45,12 +61,14 @@ pub(crate) async fn kill(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durat
         screen.milestone(&format!("kill -9: {}, the leader, is dead", before.leader));
         Ok(at)
     };
+    let unused = records::secret_ids(bed).await?;
     let (killed, seen) = ten_pods(stage, pods, before.leader, kill).await?;
-    let records = records::collect(bed, &seen).await?;
-    let gap = show(screen, &records, before.leader, killed)?;
-    screen.note("The node has started the dead one anew: it follows now, and catches up.");
+    let records = records::collect(bed, &seen, &unused).await?;
+    let gap = show(screen, &records, before.leader, killed, Disturbance::Kill)?;
     let after = replicas::agreement(bed).await?;
-    screen.milestone(&format!("three voters, one leader again: {}, term {}", after.leader, after.term));
+    screen.milestone("the node has started the dead one anew, and it follows:");
+    screen.note(&format!("three voters, one leader: {}, term {}", after.leader, after.term));
+    screen.note("Each replica says how it is (the node here answers no kubectl exec; the demo runs it in the pod):");
     replicas::show_status(bed, screen, after.leader).await?;
     screen.done(&format!("all ten served, each once; {} without deliveries", millis(gap)));
     Ok(gap)
@@ -69,9 +87,10 @@ pub(crate) async fn cut(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durati
         screen.milestone(&format!("cut: {}, the leader, is alone", before.leader));
         Ok(at)
     };
+    let unused = records::secret_ids(bed).await?;
     let (parted, seen) = ten_pods(stage, pods, before.leader, cut).await?;
-    let records = records::collect(bed, &seen).await?;
-    let gap = show(screen, &records, before.leader, parted)?;
+    let records = records::collect(bed, &seen, &unused).await?;
+    let gap = show(screen, &records, before.leader, parted, Disturbance::Cut)?;
     show_silence(screen, &records, before.leader, parted)?;
     replicas::show_status(bed, screen, before.leader).await?;
     network.let_packets_through().await?;
@@ -136,36 +155,45 @@ async fn ten_pods(
     Ok((at, seen))
 }
 
-/// Shows who served whom, and when. Returns the time from the disturbance to the next accepted push.
-fn show(screen: &Screen, records: &Records, old: &str, since: SystemTime) -> Result<Duration> {
+/// Shows who served whom, and when. Returns the time from the kill, or the cut, to the next accepted push.
+fn show(screen: &Screen, records: &Records, old: &str, since: SystemTime, what: Disturbance) -> Result<Duration> {
     let served = &records.served;
     let next = served.iter().find(|one| one.at > since && one.by.as_deref().is_some_and(|by| by != old));
     let next = next.context("all pods were served before another replica led: there is no gap to be seen")?;
     let gap = next.at.duration_since(since)?;
-    screen.note("When each pod had its token, counted from that moment, and from whom:");
+    screen.note(&format!("When each pod had its token, counted from the {what}, and from whom:"));
     let mut rows = vec![["    TIME", "POD", "SERVED BY"].map(str::to_owned)];
+    // Nobody else serves a pod without saying so; but who says nothing is known for dead in one case only.
+    let unknown = match what {
+        Disturbance::Kill => {
+            (format!("{old} *"), "* Pushed before it died; its Event died with it. Nobody served this pod again.")
+        }
+        Disturbance::Cut => ("*".to_owned(), "* There is no Event that says it."),
+    };
     let mut lost = false;
     for one in served {
         lost |= one.by.is_none();
-        let by = one.by.clone().unwrap_or_else(|| format!("{old} *"));
+        let by = one.by.clone().unwrap_or_else(|| unknown.0.clone());
         rows.push([signed_millis(one.at, since), one.pod.clone(), by]);
     }
     screen.verbatim(&table(&rows));
     if lost {
-        screen.note("* Pushed before it died; the Event died with it. Nobody served this pod again.");
+        screen.note(unknown.1);
     }
-    screen.milestone(&format!("{} from that moment to the next accepted push", millis(gap)));
-    let events = served.len() - served.iter().filter(|one| one.by.is_none()).count();
+    screen.milestone(&format!("{} from the {what} to the next accepted push", millis(gap)));
+    let count = served.len();
+    let events = served.iter().filter(|one| one.by.is_some()).count();
     let unused = match records.unused {
-        0 => "no secret_id is left unused".to_owned(),
-        1 => "1 secret_id is left, used by nobody: its TTL ends it".to_owned(),
-        some => format!("{some} secret_ids are left, used by nobody: their TTL ends them"),
+        0 => "no secret_id is left over".to_owned(),
+        1 => "1 secret_id is left over: it reached nobody, and its TTL ends it".to_owned(),
+        some => format!("{some} secret_ids are left over: they reached nobody, and their TTL ends them"),
     };
-    screen.note("Was each pod served exactly once?");
+    screen.note("Was each pod served exactly once? Pods, Vault and Events name the same attempts:");
     screen.output(&table(&[
-        ["the pods".to_owned(), format!("{} tokens, each names the attempt that brought it", served.len())],
-        ["Vault".to_owned(), format!("{} logins, one for each pod, of the same attempts; {unused}", served.len())],
-        ["Events".to_owned(), format!("{events} deliveries, at most one for each pod, of the same attempts")],
+        ["pods".to_owned(), format!("{count} tokens, one in each pod")],
+        ["Vault".to_owned(), format!("{count} logins, one for each pod, with these tokens")],
+        [String::new(), unused],
+        ["Events".to_owned(), format!("{events} deliveries, none twice")],
     ]));
     Ok(gap)
 }
@@ -177,9 +205,9 @@ fn show_silence(screen: &Screen, records: &Records, old: &str, since: SystemTime
     let late = last.at.duration_since(since).unwrap_or_default();
     ensure!(late < LEASE + LAST_PUSH, "{old} still served pod {} {} after it was cut off", last.pod, millis(late));
     screen.note(&format!(
-        "Its lease ended {} after the cut. Its last push: {}. What it says now, cut off:",
+        "{old} lost its lease {} after the cut. The last pod that it served: {}. What it says now:",
         millis(LEASE),
-        signed_millis(last.at, since)
+        signed_millis(last.at, since).trim_start()
     ));
     Ok(())
 }

@@ -23,9 +23,10 @@ use crate::sample::{CONTAINER, DELIVERED, NAMESPACE};
 const TOKEN_FILE: &str = "/var/run/secrets/boostport.com/vault-token";
 const ROLE: &str = "sample-app";
 /// Events are written after the fact. One whose author was killed never comes.
-const EVENTS_LIMIT: Duration = Duration::from_secs(3);
-/// What was made in vain is destroyed once the fate of its push is known.
-const DESTROY_LIMIT: Duration = Duration::from_secs(5);
+const EVENTS_LIMIT: Duration = Duration::from_millis(1500);
+/// What was made in vain is destroyed once the fate of its push is known. What the dead one had asked Vault for and
+/// told nobody of is not.
+const DESTROY_LIMIT: Duration = Duration::from_millis(1500);
 
 /// One pod that has its token.
 #[derive(Clone, Debug)]
@@ -41,13 +42,14 @@ pub(crate) struct Served {
 pub(crate) struct Records {
     /// In the order in which they were served.
     pub(crate) served: Vec<Served>,
-    /// `secret_id`s that Vault still has: made, and used by nobody.
+    /// `secret_id`s that Vault has now and had not before: made, and used by nobody.
     pub(crate) unused: usize,
 }
 
-/// Collects the records of these pods; an error where one of them was served twice, or not at all.
-pub(crate) async fn collect(bed: &Testbed, pods: &[Seen]) -> Result<Records> {
-    let events = events(bed, pods).await?;
+/// Collects the records of these pods; an error where one of them was served twice, or not at all. `before`: the
+/// `secret_id`s that Vault had.
+pub(crate) async fn collect(bed: &Testbed, pods: &[Seen], before: &[String]) -> Result<Records> {
+    let (events, unused) = tokio::try_join!(events(bed, pods), unused(bed, before))?;
     let logins = logins(bed).await?;
     let mut served = Vec::new();
     let left = try_join_all(pods.iter().map(|seen| left(bed, seen.name()))).await?;
@@ -68,7 +70,7 @@ pub(crate) async fn collect(bed: &Testbed, pods: &[Seen]) -> Result<Records> {
         served.push(Served { pod, at, by });
     }
     served.sort_by_key(|served| served.at);
-    Ok(Records { served, unused: unused(bed).await? })
+    Ok(Records { served, unused })
 }
 
 /// When the token was written, and its accessor.
@@ -118,7 +120,7 @@ async fn events(bed: &Testbed, pods: &[Seen]) -> Result<Vec<Event>> {
         found.retain(|event| event.reason.as_deref() == Some(DELIVERED));
         anyhow::Ok(found)
     };
-    let complete = poll_until("an Event for each pod", EVENTS_LIMIT + DESTROY_LIMIT, || async {
+    let complete = poll_until("an Event for each pod", EVENTS_LIMIT * 2, || async {
         let found = delivered().await?;
         Ok(pods.iter().all(|seen| found.iter().any(|event| is_about(event, &seen.name()))).then_some(found))
     });
@@ -132,15 +134,18 @@ fn is_about(event: &Event, pod: &str) -> bool {
     event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(pod)
 }
 
-/// `secret_id`s of the role that are still there after a while.
-async fn unused(bed: &Testbed) -> Result<usize> {
-    let vault = bed.vault()?;
-    let path = format!("auth/approle/role/{ROLE}/secret-id");
-    let none = poll_until("end of all secret_ids", DESTROY_LIMIT * 2, || async {
-        Ok(vault.list(&path).await?.is_empty().then_some(()))
-    });
+/// The accessors of the role's `secret_id`s: of those that nobody has used, as each is good for one login.
+pub(crate) async fn secret_ids(bed: &Testbed) -> Result<Vec<String>> {
+    bed.vault()?.list(&format!("auth/approle/role/{ROLE}/secret-id")).await
+}
+
+/// New ones that are still there after a while.
+async fn unused(bed: &Testbed, before: &[String]) -> Result<usize> {
+    let new = || async { Ok(secret_ids(bed).await?.iter().filter(|one| !before.contains(one)).count()) };
+    let none =
+        poll_until("end of all secret_ids", DESTROY_LIMIT * 2, || async { Ok((new().await? == 0).then_some(())) });
     match timeout(DESTROY_LIMIT, none).await {
         Ok(Ok(())) => Ok(0),
-        _ => Ok(vault.list(&path).await?.len()),
+        _ => new().await,
     }
 }

@@ -16,7 +16,7 @@ use crate::setup::{CONTAINER, NAMESPACE};
 /// As `replicas` of the manifest says, and the StatefulSet names them.
 pub(crate) const NAMES: [&str; 3] = ["kubernetes-vault-0", "kubernetes-vault-1", "kubernetes-vault-2"];
 /// As a person would type it in a pod.
-const STATUS: &str = "kubernetes-vault status --config=/kubernetes-vault/kubernetes-vault.yml";
+const STATUS: &str = "kubernetes-vault status";
 /// What a replica logs when it begins to deliver.
 const LEADS: &str = "this replica leads";
 /// They find each other within a second or two; both cores may be busy.

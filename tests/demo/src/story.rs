@@ -26,8 +26,8 @@ pub(crate) async fn tell(bed: &Testbed, screen: &Screen) -> Result<()> {
     screen.milestone("All of it worked.");
     let rows = [
         ["first pod".to_owned(), format!("token {} after its init container ran", first.served_in())],
-        ["leader killed".to_owned(), format!("{} to the next accepted push; ten of ten served once", millis(killed))],
-        ["leader cut off".to_owned(), format!("{} to the next accepted push; ten of ten served once", millis(parted))],
+        ["leader killed".to_owned(), format!("{} to the next accepted push, ten of ten served", millis(killed))],
+        ["leader cut off".to_owned(), format!("{} to the next accepted push, ten of ten served", millis(parted))],
         ["everything".to_owned(), seconds(screen.elapsed())],
     ];
     screen.output(&crate::screen::table(&rows));
