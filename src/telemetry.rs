@@ -8,6 +8,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Format, Level};
 
+/// openraft warns of each message that a peer does not answer, thirty a second for each replica that is away, and calls
+/// an error what we try again. That a peer is away, and what we do about it, we log ourselves.
+const RAFT: &str = "openraft=off";
+
 /// Starts logging to standard error. Only our own modules log at `debug`: what libraries say there is theirs to
 /// word, and may hold what must not be logged.
 ///
@@ -20,7 +24,7 @@ pub fn start(level: Level, format: Format) -> Result<(), Box<dyn std::error::Err
         Level::Warn => ("warn", "warn"),
         Level::Error => ("error", "error"),
     };
-    let filter = EnvFilter::try_new(format!("{others},kubernetes_vault={own}"))?;
+    let filter = EnvFilter::try_new(format!("{others},{RAFT},kubernetes_vault={own}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
