@@ -16,9 +16,11 @@ mod crashes;
 mod failover;
 mod identity;
 mod login;
+mod membership;
 mod modes;
 mod outages;
 mod replicas;
+mod rollout;
 mod scope;
 mod stage;
 mod trio;
@@ -63,8 +65,10 @@ fn main() -> ExitCode {
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn all() -> Vec<(&'static str, On, Case)> {
-    let parts: [&[(&'static str, On, Case)]; 10] = [
+    let parts: [&[(&'static str, On, Case)]; 12] = [
         &failover::ALL,
+        &rollout::ALL,
+        &membership::ALL,
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,

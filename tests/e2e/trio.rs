@@ -111,6 +111,12 @@ impl Trio {
         Ok(stay.map(|pod| pod.name_any()).collect())
     }
 
+    /// The UIDs of the pods there are, also of those that are about to go.
+    pub(crate) async fn uids(&self) -> Result<BTreeSet<String>> {
+        let pods = self.stage.controller.pods(self.cluster()).await?;
+        Ok(pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect())
+    }
+
     /// What one of them says of itself, through its control socket.
     pub(crate) async fn status(&self, pod: &str) -> Result<Value> {
         let node = self.cluster().bed()?.node_of(self.namespace(), pod)?;
@@ -126,13 +132,30 @@ impl Trio {
         join_all(asked).await.into_iter().collect()
     }
 
+    /// Node ids by pod.
+    pub(crate) async fn nodes(&self) -> Result<BTreeMap<String, String>> {
+        let all = self.statuses().await?.into_iter();
+        let node = |seen: &Seen| seen.status["node"].as_str().unwrap_or_default().to_owned();
+        Ok(all.map(|seen| (seen.pod.clone(), node(&seen))).collect())
+    }
+
+    /// Waits until these show other ids than they did.
+    pub(crate) async fn restarted(&self, pods: &[&String], was: &BTreeMap<String, String>) -> Result<()> {
+        let found = eventually("replicas with new storage", LIMIT, || async {
+            let now = self.nodes().await?;
+            let is_new = |pod: &&String| now.get(*pod).is_some_and(|node| Some(node) != was.get(*pod));
+            Ok(pods.iter().all(|pod| is_new(pod)).then_some(()))
+        });
+        self.blame(found.await).await
+    }
+
     /// Waits until there are so many replicas, voters all of them, and one leader. Returns its pod.
     pub(crate) async fn settled(&self, replicas: usize) -> Result<String> {
         self.settled_with(replicas, replicas).await
     }
 
     /// The same with so many voters.
-    pub(crate) async fn settled_with(&self, replicas: usize, voters: usize) -> Result<String> {
+    async fn settled_with(&self, replicas: usize, voters: usize) -> Result<String> {
         let what = format!("{voters} voters in {replicas} replicas");
         let found = eventually(&what, LIMIT, || async {
             let all = self.statuses().await?;
@@ -243,6 +266,20 @@ impl Trio {
             Ok(first)
         });
         Ok(self.blame(found.await).await?.duration_since(since).unsigned_abs())
+    }
+
+    /// Waits for words in the log of any start of any of them.
+    pub(crate) async fn says(&self, words: &str) -> Result<()> {
+        let said = eventually(&format!("log line that says {words:?}"), LIMIT, || async {
+            let files = self.log_files()?;
+            let mut said = false;
+            for file in files {
+                said = said || read(&file)?.contains(words);
+            }
+            Ok(said.then_some(()))
+        })
+        .await;
+        self.blame(said).await
     }
 
     /// That each pod was served, and none twice: one login each, and no second acceptance.
