@@ -94,7 +94,8 @@ impl Belonging {
                     _ = changed.changed() => { changed.mark_changed(); break; }
                     // Heartbeats change the metrics many times a second: only another leader is news.
                     seen = metrics.changed() => {
-                        let news = metrics.borrow_watched().current_leader.is_some_and(|now| Some(now) != leader_seen);
+                        let leader = self.running.leader().map(|(node, _)| node);
+                        let news = leader.is_some() && leader != leader_seen;
                         if news || seen.is_err() { break; }
                     }
                     Some(request) = recoveries.recv() => {

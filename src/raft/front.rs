@@ -89,6 +89,9 @@ impl Front {
         {
             return not_member;
         }
+        if matches!(request, RaftRequest::Append(_) | RaftRequest::Transfer(_)) {
+            running.hears(source);
+        }
         let raft = &running.raft;
         let unable = |error: &dyn std::fmt::Display| Response::Unable(error.to_string());
         let response = match request {
@@ -152,6 +155,7 @@ impl Handler for Front {
             Ok(running) => running,
             Err(misdirected) => return misdirected,
         };
+        running.hears(address.source);
         match running.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: data }).await {
             Ok(response) => Response::Raft(Box::new(RaftResponse::Snapshot(SnapshotResponse::new(response.vote)))),
             Err(error) => Response::Unable(error.to_string()),

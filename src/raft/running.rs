@@ -48,6 +48,10 @@ const CAUGHT_UP: u64 = 1_024;
 /// That this node is or was a voter.
 const VOTER: &[u8] = b"voter";
 
+/// A leader that nothing is heard of for this many leases does not lead any more, whether or not another one could be
+/// elected: heartbeats come several times in each.
+const SILENT_LEASES: u32 = 4;
+
 /// One message to the leader and back.
 const FORWARD_LIMIT: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,8 @@ pub(super) struct Running {
     pub(super) ever_voter: AtomicBool,
     /// We are on our way out: nobody is to take us up again.
     pub(super) departs: AtomicBool,
+    /// Who spoke to us as the leader last, and when.
+    heard: Mutex<Option<(NodeId, Instant)>>,
     lease: Duration,
 }
 
@@ -125,6 +131,7 @@ impl Running {
             belongs: AtomicBool::new(belongs),
             ever_voter: AtomicBool::new(ever_voter),
             departs: AtomicBool::new(false),
+            heard: Mutex::default(),
             // A tenth less than followers wait: clocks of two machines do not run equally fast.
             lease: timings.election_max * 9 / 10,
         }))
@@ -158,13 +165,28 @@ impl Running {
         alone || metrics.last_quorum_acked.is_some_and(|acked| acked.into_inner().elapsed() < self.lease)
     }
 
-    /// Whom this node takes for the leader, and where that one is.
+    /// Who leads, and where that one is: a leader that still speaks, or that a majority still answers. openraft goes on
+    /// to name one that is gone, for as long as no majority has elected another.
     pub(super) fn leader(&self) -> Option<(NodeId, IpAddr)> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
-        let member = metrics.membership_config.membership().get_node(&leader)?;
-        Some((leader, member.address))
+        let membership = metrics.membership_config.membership();
+        let member = membership.get_node(&leader)?;
+        let speaks = |since: Duration| since < self.lease * SILENT_LEASES;
+        let leads = if leader == self.identity.node {
+            let alone = membership.voter_ids().all(|voter| voter == leader);
+            alone || metrics.last_quorum_acked.is_some_and(|acked| speaks(acked.into_inner().elapsed()))
+        } else {
+            let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.is_some_and(|(node, at)| node == leader && speaks(at.elapsed()))
+        };
+        leads.then_some((leader, member.address))
+    }
+
+    /// `source` has spoken to us as a leader does.
+    pub(super) fn hears(&self, source: NodeId) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((source, Instant::now()));
     }
 
     /// Commits `command` here, as the leader.
@@ -229,7 +251,7 @@ impl Running {
         let committed = metrics.committed_membership_config.membership().get_node(&node).is_some();
         let standing = match (self.belongs.load(Ordering::Relaxed), committed) {
             (false, _) => Standing::Initialising,
-            (true, true) => Standing::Member { cluster, epoch, ever_voter, leader: metrics.current_leader.is_some() },
+            (true, true) => Standing::Member { cluster, epoch, ever_voter, leader: self.leader().is_some() },
             (true, false) => Standing::Remembers { cluster, epoch, ever_voter },
         };
         (standing, log)

@@ -146,7 +146,7 @@ impl Running {
                 _ => Role::Learner,
             },
             term: Term(metrics.current_term),
-            leader: metrics.current_leader,
+            leader: self.leader().map(|(leader, _)| leader),
             committed: index(&metrics.cluster_committed),
             applied: index(&metrics.last_applied),
             last,
