@@ -56,18 +56,27 @@ pub(super) struct Node {
     pub(super) bound_to_pod: bool,
     pub(super) raft_dir: PathBuf,
     store: Store,
-    runtime: Runtime,
+    _threads: Threads,
+}
+
+/// Raft's threads. Wherever this is dropped: a bare runtime would panic in async code, in the place of an exit code.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Node {
-    /// Waits for Raft's end, closes the storage, and gives the threads back.
+    /// Waits for Raft's end, and closes the storage.
     pub(super) async fn close(self) {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "Raft died while it stopped");
         }
         self.store.close().await;
-        // Dropped in async code a runtime would block.
-        self.runtime.shutdown_background();
     }
 }
 
@@ -183,7 +192,8 @@ pub(super) async fn start(
     let runtime = runtime.worker_threads(THREADS).thread_name("raft").enable_all().build().map_err(Error::Threads)?;
     let task = runtime.spawn(service.run(stop));
     let raft_dir = config.raft_dir.clone();
-    Ok(Node { handle, leaderships, task, boot, node, uid, identity, directory, bound_to_pod, raft_dir, store, runtime })
+    let _threads = Threads(Some(runtime));
+    Ok(Node { handle, leaderships, task, boot, node, uid, identity, directory, bound_to_pod, raft_dir, store, _threads })
 }
 
 /// RocksDB reads its logs when it is opened: off the threads that serve others.

@@ -131,7 +131,14 @@ impl<'a> Nemesis<'a> {
                 sleep(hold).await;
                 network(one)?.let_packets_through().await?;
             }
-            "lose storage" => self.cluster.delete_pod(self.trio.namespace(), &any).await?,
+            // In the same pod, so that it is known to be gone: another node takes its place at once.
+            "lose storage" => {
+                let was = self.trio.nodes().await?;
+                let script = "rm -rf /var/lib/kubernetes-vault/*";
+                self.cluster.shell(self.trio.namespace(), &any, crate::controller::NAME, script).await?;
+                self.trio.signal(&any, Signal::KILL)?;
+                self.trio.restarted(&[&any], &was).await?;
+            }
             "rolling restart" => {
                 let old = self.trio.uids().await?;
                 let template = json!({"metadata": {"annotations": {"proc/rolled": before.to_string()}}});
