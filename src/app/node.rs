@@ -193,7 +193,20 @@ pub(super) async fn start(
     let task = runtime.spawn(service.run(stop));
     let raft_dir = config.raft_dir.clone();
     let _threads = Threads(Some(runtime));
-    Ok(Node { handle, leaderships, task, boot, node, uid, identity, directory, bound_to_pod, raft_dir, store, _threads })
+    Ok(Node {
+        handle,
+        leaderships,
+        task,
+        boot,
+        node,
+        uid,
+        identity,
+        directory,
+        bound_to_pod,
+        raft_dir,
+        store,
+        _threads,
+    })
 }
 
 /// RocksDB reads its logs when it is opened: off the threads that serve others.

@@ -90,7 +90,8 @@ async fn rig(cluster: &Arc<Cluster>, seed: u64) -> Result<()> {
     let faults = nemesis::Nemesis::new(&trio, cluster, seed, served).run(duration).await;
     stop.send_replace(true);
     let faults = trio.blame(faults).await?;
-    let instances = tokio::time::timeout(SETTLE, workload).await.context("pods still wait a minute after the last fault");
+    let instances =
+        tokio::time::timeout(SETTLE, workload).await.context("pods still wait a minute after the last fault");
     let instances = trio.blame(instances).await???;
     let cluster_is_whole = trio.settled(3).await;
     cluster_is_whole.with_context(|| faults.told())?;

@@ -86,7 +86,9 @@ impl<'a> Nemesis<'a> {
             let Some(kind) = order.pop() else { break };
             let told = self.faults.told();
             let fault = Box::pin(self.one(kind)).await;
-            fault.with_context(|| format!("{kind}, {} ms after the start; before:\n{told}", self.begun.elapsed().as_millis()))?;
+            fault.with_context(|| {
+                format!("{kind}, {} ms after the start; before:\n{told}", self.begun.elapsed().as_millis())
+            })?;
         }
         Ok(self.faults)
     }
