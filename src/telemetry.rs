@@ -8,6 +8,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Format, Level};
 
+/// openraft warns of each message that a peer does not answer, thirty a second for each replica that is away, and calls
+/// an error what we try again. That a peer is away, and what we do about it, we log ourselves.
+const RAFT: &str = "openraft=off";
+
 /// Starts logging to standard error. Only our own modules log at `debug`: what libraries say there is theirs to
 /// word, and may hold what must not be logged.
 ///
@@ -22,8 +26,7 @@ pub fn start(level: Level, format: Format) -> Result<(), Box<dyn std::error::Err
     }
 }
 
-/// Openraft warns of each heartbeat and each vote that a peer does not answer: dozens a second while one is down. What
-/// matters of it (who leads, who is lost, what the configuration is) is logged by `raft`, once.
+/// What each part may say at `level`.
 fn directives(level: Level) -> String {
     let (own, others) = match level {
         Level::Debug => ("debug", "warn"),
@@ -31,7 +34,7 @@ fn directives(level: Level) -> String {
         Level::Warn => ("warn", "warn"),
         Level::Error => ("error", "error"),
     };
-    format!("{others},openraft=error,kubernetes_vault={own}")
+    format!("{others},{RAFT},kubernetes_vault={own}")
 }
 
 #[cfg(test)]

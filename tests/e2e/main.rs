@@ -23,6 +23,7 @@ mod replicas;
 mod rollout;
 mod scope;
 mod stage;
+mod strangers;
 mod trio;
 mod vault;
 mod workload;
@@ -65,10 +66,11 @@ fn main() -> ExitCode {
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn all() -> Vec<(&'static str, On, Case)> {
-    let parts: [&[(&'static str, On, Case)]; 12] = [
+    let parts: [&[(&'static str, On, Case)]; 13] = [
         &failover::ALL,
         &rollout::ALL,
         &membership::ALL,
+        &strangers::ALL,
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,

@@ -59,7 +59,10 @@ fn nobody_else_holds_the_lease(history: &History) -> Vec<String> {
         let Some(cluster) = cluster.or(clusters.0.get(n).copied()) else { continue };
         let known = latest.entry(cluster).or_insert((*term, *n));
         if *term < known.0 || (*term == known.0 && *n != known.1) {
-            broken.push(format!("at {at} ms {n} holds the lease of term {}, and {} that of {}", term.0, known.1, known.0.0));
+            broken.push(format!(
+                "at {at} ms {n} holds the lease of term {}, and {} that of {}",
+                term.0, known.1, known.0.0
+            ));
         }
         if *term > known.0 {
             *known = (*term, *n);

@@ -70,8 +70,8 @@ pub(super) fn database(statistics: bool, log: impl Fn(&str) + Send + Sync + 'sta
     // each start; the last warning names the place of damage (see `open`).
     options.set_keep_log_file_num(1);
     let told = move |level, line: &str| {
-        // The hundreds of options, at each start: above every level to RocksDB, and news to nobody.
-        if !matches!(level, LogLevel::Header) {
+        // At each start RocksDB lists its hundreds of options, whatever level is asked for.
+        if matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Fatal) {
             log(line);
         }
     };

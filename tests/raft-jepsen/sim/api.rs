@@ -154,7 +154,8 @@ impl World {
     pub fn flush_watches(&mut self) {
         let mut relisted = 0;
         for watch in self.api.watches.values_mut() {
-            if self.net.is_cut(Site::Api, Site::Node(watch.node)) || self.net.is_cut(Site::Node(watch.node), Site::Api) {
+            if self.net.is_cut(Site::Api, Site::Node(watch.node)) || self.net.is_cut(Site::Node(watch.node), Site::Api)
+            {
                 continue;
             }
             if !watch.began {

@@ -200,7 +200,9 @@ impl Sim {
 
     fn step_all(&mut self, now: Millis) {
         for n in self.replicas.keys().copied().collect::<Vec<_>>() {
-            let Some(process) = self.replicas.get_mut(&n).and_then(|replica| replica.process.as_mut()) else { continue };
+            let Some(process) = self.replicas.get_mut(&n).and_then(|replica| replica.process.as_mut()) else {
+                continue;
+            };
             match process.paused_until {
                 Some(until) if until > now => continue,
                 Some(_) => process.go_on(),
@@ -242,4 +244,3 @@ pub fn classes() -> Vec<String> {
     let faults = nemesis::all().into_iter().map(nemesis::class);
     faults.chain(nemesis::REQUIRED.map(str::to_owned)).collect()
 }
-

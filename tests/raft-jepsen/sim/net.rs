@@ -241,10 +241,16 @@ impl Net {
         self.connections.retain(|id, connection| {
             let [from, to] = connection.ends;
             let ways = [(Site::Node(from), Site::Node(to)), (Site::Node(to), Site::Node(from))];
-            connection.shake_hands(now, ways, (&self.cut, &self.off), self.listeners.contains_key(&to), |how| match how {
-                true => accepted.push((to, from, *id)),
-                false => {}
-            });
+            connection.shake_hands(
+                now,
+                ways,
+                (&self.cut, &self.off),
+                self.listeners.contains_key(&to),
+                |how| match how {
+                    true => accepted.push((to, from, *id)),
+                    false => {}
+                },
+            );
             if connection.state == State::Open || connection.state == State::Refused {
                 wake.extend(connection.dialler.take());
             }

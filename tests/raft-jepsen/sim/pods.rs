@@ -173,7 +173,9 @@ impl World {
 
     /// The instance's process ends. With 0 its pod goes on to its containers; otherwise another instance follows.
     pub fn end_instance(&mut self, id: u64, code: i32) {
-        let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else { return };
+        let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else {
+            return;
+        };
         let message = instance.receiver.message().filter(|_| code == 0);
         instance.ended = Some((code, message.clone()));
         instance.listens = false;
@@ -213,7 +215,9 @@ impl World {
         secret: usize,
         answer: Answer<PushAnswer>,
     ) {
-        let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else { return };
+        let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else {
+            return;
+        };
         let kind = instance.receiver.kind();
         let first = instance.receiver.accepted.is_empty();
         let taken = instance.receiver.push(&attempt, &meant_for);
@@ -268,7 +272,14 @@ impl World {
         });
     }
 
-    fn log_in(&mut self, id: u64, attempt: AttemptId, secret: usize, until: Millis, answer: Option<Answer<PushAnswer>>) {
+    fn log_in(
+        &mut self,
+        id: u64,
+        attempt: AttemptId,
+        secret: usize,
+        until: Millis,
+        answer: Option<Answer<PushAnswer>>,
+    ) {
         let takes = self.vault.takes();
         self.after(takes, move |world| {
             if !world.vault.logs_in(secret) {
@@ -289,7 +300,9 @@ impl World {
 
     fn worked(&mut self, id: u64, attempt: &AttemptId, worked: Worked, answer: Option<Answer<PushAnswer>>) {
         // An instance that was killed meanwhile says nothing: its connection breaks.
-        let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else { return };
+        let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else {
+            return;
+        };
         let (reply, exit) = instance.receiver.worked(attempt, worked);
         if worked == Worked::Done {
             self.note(What::Accepted { instance: id, attempt: attempt.clone() });

@@ -68,7 +68,8 @@ fn ask(sim: &mut Sim, n: u8, named: Named) {
     let Site0 { world, ip: me, .. } = process.site.clone();
     process.runtime.spawn(async move {
         let Named { cluster, epoch, source, target, term } = named;
-        let vote = VoteRequest { vote: openraft::Vote::new(term, source), last_log_id: None, leadership_transfer: false };
+        let vote =
+            VoteRequest { vote: openraft::Vote::new(term, source), last_log_id: None, leadership_transfer: false };
         let request = Request::Raft(Address { cluster, epoch, source, target }, RaftRequest::Vote(vote));
         let mut link = Link::new(Arc::new(Wire { ip: me, world: world.clone() }), SocketAddr::new(ip, PORT));
         if let Ok(Response::Raft(_)) = link.call(&request, LIMIT).await {

@@ -42,7 +42,9 @@ impl Sim {
     pub fn look(&mut self) {
         let mut problems = Vec::new();
         for (n, replica) in &self.replicas {
-            let Some(process) = replica.process.as_ref().filter(|process| process.paused_until.is_none()) else { continue };
+            let Some(process) = replica.process.as_ref().filter(|process| process.paused_until.is_none()) else {
+                continue;
+            };
             let Some(seen) = process.handle.seen() else { continue };
             let mut world = self.world.lock();
             if self.seen.belongs.insert(*n, (seen.node, seen.cluster)) != Some((seen.node, seen.cluster)) {
@@ -128,9 +130,9 @@ impl Sim {
     fn compare(&mut self, logs: &BTreeMap<u8, Log>, leader: u8, committed: u64) {
         let ours = &logs[&leader];
         for (n, log) in logs {
-            let differs = ours.iter().filter(|(index, bytes)| {
-                **index <= committed && log.get(index).is_some_and(|theirs| theirs != *bytes)
-            });
+            let differs = ours
+                .iter()
+                .filter(|(index, bytes)| **index <= committed && log.get(index).is_some_and(|theirs| theirs != *bytes));
             let differing: BTreeSet<u64> = differs.map(|(index, _)| *index).collect();
             if let Some(first) = differing.first() {
                 self.problems.push(format!("entry {first} differs between controllers {leader} and {n}"));

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::api::Api;
-use super::net::Net;
 use super::nemesis::Armed;
+use super::net::Net;
 use super::pods::Pods;
 use super::rng::Rng;
 use super::vault::Vault;
