@@ -50,13 +50,18 @@ pub(crate) struct Stage<'a> {
     pub(crate) screen: &'a Screen,
 }
 
+#[expect(clippy::disallowed_methods, reason = "compared with the times of files, which the same clock has made")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Kills the leader's process. Returns the time without deliveries.
 pub(crate) async fn kill(stage: &Stage<'_>, pods: &mut Follower) -> Result<Duration> {
     let Stage { bed, screen, .. } = *stage;
     screen.step("Kill the leader in the middle of ten deliveries");
     let before = replicas::agreement(bed).await?;
     let kill = async {
-        let at = SystemTime::now();
+        let at = now();
         bed.node_of(NAMESPACE, before.leader)?.signal(NAMESPACE, before.leader, CONTAINER, Signal::KILL)?;
         screen.milestone(&format!("kill -9: {}, the leader, is dead", before.leader));
         Ok(at)
@@ -82,7 +87,7 @@ pub(crate) async fn cut(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durati
     let before = replicas::agreement(bed).await?;
     let (network, peers) = replicas::links(bed, before.leader)?;
     let cut = async {
-        let at = SystemTime::now();
+        let at = now();
         network.part_from(&peers).await?;
         screen.milestone(&format!("cut: {}, the leader, is alone", before.leader));
         Ok(at)
@@ -163,22 +168,15 @@ fn show(screen: &Screen, records: &Records, old: &str, since: SystemTime, what: 
     let gap = next.at.duration_since(since)?;
     screen.note(&format!("When each pod had its token, counted from the {what}, and from whom:"));
     let mut rows = vec![["    TIME", "POD", "SERVED BY"].map(str::to_owned)];
-    // Nobody else serves a pod without saying so; but who says nothing is known for dead in one case only.
-    let unknown = match what {
-        Disturbance::Kill => {
-            (format!("{old} *"), "* Pushed before it died; its Event died with it. Nobody served this pod again.")
-        }
-        Disturbance::Cut => ("*".to_owned(), "* There is no Event that says it."),
-    };
-    let mut lost = false;
+    // What the dead one pushed last, nobody tells. From the next leader on each push is told.
+    let last_words = |one: &Served| matches!(what, Disturbance::Kill) && one.by.is_none() && one.at < next.at;
     for one in served {
-        lost |= one.by.is_none();
-        let by = one.by.clone().unwrap_or_else(|| unknown.0.clone());
-        rows.push([signed_millis(one.at, since), one.pod.clone(), by]);
+        let unknown = if last_words(one) { format!("{old} *") } else { "(no Event yet)".to_owned() };
+        rows.push([signed_millis(one.at, since), one.pod.clone(), one.by.clone().unwrap_or(unknown)]);
     }
     screen.verbatim(&table(&rows));
-    if lost {
-        screen.note(unknown.1);
+    if served.iter().any(last_words) {
+        screen.note("* Pushed before it died; its Event died with it. Nobody served this pod again.");
     }
     screen.milestone(&format!("{} from the {what} to the next accepted push", millis(gap)));
     let count = served.len();
