@@ -240,6 +240,52 @@ fn another_incarnation_of_the_receiver_ends_a_promise() {
     assert_eq!(run(&mut one, round(&[1], &[(2, Heard::Answer(restarted))]), &[1]).decision, Decision::Initialise);
 }
 
+/// Found by the simulation. 1 has promised {1, 2} to 2, which has initialised since; 1 then reads the list from before 2.
+#[test]
+fn a_list_that_has_forgotten_a_peer_makes_no_second_cluster_beside_the_one_it_was_promised() {
+    let join = Decision::Join { at: listed(2), node: NodeId(2), cluster: ClusterId(7), epoch: Epoch(0) };
+    for (theirs, restarted, expected) in [
+        (Standing::Initialising, false, Decision::Wait),
+        (member(7, true, true), false, join.clone()),
+        (member(7, true, true), true, join.clone()),
+        (member(7, true, false), true, join),
+        (remembers(7, true), false, Decision::Wait),
+        (remembers(7, true), true, Decision::Wait),
+    ] {
+        let Heard::Answer(mut initialised) = answer(2, theirs, &[]) else { unreachable!() };
+        if restarted {
+            initialised.boot = BootId(99);
+        }
+        let mut one = node(1, NEW);
+        one.begin(&list(&[1, 2]));
+        one.answer(&probe(2));
+        // It may not get in at once: 2 stays one whom it asks, and each round ends alike, also if 2 is silent.
+        for _ in 0..3 {
+            let ruling = run(&mut one, round(&[1], &[(2, Heard::Answer(initialised.clone()))]), &[1]);
+            assert_eq!(ruling.decision, expected, "{theirs:?} {restarted}");
+            assert_eq!(one.begin(&list(&[1])), list(&[2]), "{theirs:?} {restarted}");
+            let ruling = run(&mut one, round(&[1], &[(2, silent(PodState::Running))]), &[1]);
+            assert_eq!(ruling.decision, Decision::Wait, "{theirs:?} {restarted}");
+        }
+        let ruling = run(&mut one, round(&[1], &[(2, silent(PodState::Gone))]), &[1]);
+        assert_eq!(ruling.decision, Decision::Initialise, "{theirs:?} {restarted}");
+    }
+}
+
+/// A promise under our very list does not bind us, but what its receiver has become since does.
+#[test]
+fn one_that_is_not_listed_has_no_vote_but_keeps_others_from_a_new_cluster_all_the_same() {
+    for theirs in [Standing::Initialising, remembers(7, true), member(7, true, false)] {
+        let mut one = node(1, NEW);
+        one.begin(&list(&[1]));
+        one.answer(&probe(2));
+        for _ in 0..2 {
+            let ruling = run(&mut one, round(&[1], &[(2, answer(2, theirs, &[]))]), &[1]);
+            assert!(matches!(ruling.decision, Decision::Wait | Decision::Join { .. }), "{theirs:?}: {ruling:?}");
+        }
+    }
+}
+
 #[test]
 fn two_clusters_are_reported_and_neither_is_joined() {
     let heard = [(2, member_answer(2, 8)), (3, member_answer(3, 7))];

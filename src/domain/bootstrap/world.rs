@@ -25,6 +25,9 @@ enum Task {
 }
 
 struct Process {
+    /// Which list was the latest one when it started. It reads no older one: it does not know what it promised before,
+    /// and with a list from before that promise it would form a second cluster, as the module's docs say.
+    since: usize,
     bootstrap: Bootstrap,
     task: Task,
 }
@@ -45,7 +48,7 @@ pub(super) enum Reads {
     Fresh,
     /// The same, but pods may not be read.
     ListsAlone,
-    /// Lists may be older than those before; no pod that exists is said not to run.
+    /// Lists may be older than those before, though not than the process that reads; no pod that exists is said not to run.
     Stale,
     /// Pod 0 is said not to run until it has initialised.
     Lagging,
@@ -102,11 +105,11 @@ impl World {
     }
 
     pub(super) fn start(&mut self, at: usize) {
-        let boot = BootId(self.draw());
+        let (boot, since) = (BootId(self.draw()), self.lists.len() - 1);
         let pod = &mut self.pods[at];
         if pod.exists && pod.process.is_none() {
             let me = Myself { uid: pod.me.uid.clone(), node: pod.node, boot, bound_to_pod: true };
-            pod.process = Some(Process { bootstrap: Bootstrap::new(me, pod.stored, None), task: Task::Read });
+            pod.process = Some(Process { since, bootstrap: Bootstrap::new(me, pod.stored, None), task: Task::Read });
         }
     }
 
@@ -118,9 +121,10 @@ impl World {
         }
     }
 
-    fn list(&self, back: usize) -> Vec<Listed> {
+    fn list(&self, at: usize, back: usize) -> Vec<Listed> {
         let back = if self.reads == Reads::Stale { back } else { 0 };
-        self.lists[self.lists.len().saturating_sub(1 + back)].clone()
+        let since = self.pods[at].process.as_ref().map_or(0, |process| process.since);
+        self.lists[self.lists.len().saturating_sub(1 + back).max(since)].clone()
     }
 
     fn find(&self, uid: &PodUid) -> usize {
@@ -182,7 +186,7 @@ impl World {
     /// One step of one node's task; everything else may happen between two of them.
     fn step(&mut self, at: usize, back: usize) -> Result<(), TestCaseError> {
         self.refresh(at);
-        let list = self.list(back);
+        let list = self.list(at, back);
         let Some(process) = &mut self.pods[at].process else { return Ok(()) };
         let task = std::mem::replace(&mut process.task, Task::Read);
         let next = match task {
