@@ -62,7 +62,8 @@ async fn odd_one(cluster: Arc<Cluster>) -> Result<()> {
     let data = json!({"addr": cluster.vault.for_pods, "token": token});
     cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})).await?;
     let template = stateful_set()?["spec"]["template"].clone();
-    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    let mut pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
     pod["metadata"]["name"] = json!("odd");
     pod["metadata"]["namespace"] = json!(trio.namespace());
     let container = &mut pod["spec"]["containers"][0];
