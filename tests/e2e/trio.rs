@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::{Direction, Signal};
@@ -108,7 +108,7 @@ impl Trio {
     pub(crate) async fn pods(&self) -> Result<Vec<String>> {
         let pods = self.stage.controller.pods(self.cluster()).await?;
         let stay = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        Ok(stay.map(|pod| pod.name_any()).collect())
+        Ok(stay.map(ResourceExt::name_any).collect())
     }
 
     /// The UIDs of the pods there are, also of those that are about to go.
@@ -144,7 +144,7 @@ impl Trio {
         let found = eventually("replicas with new storage", LIMIT, || async {
             let now = self.nodes().await?;
             let is_new = |pod: &&String| now.get(*pod).is_some_and(|node| Some(node) != was.get(*pod));
-            Ok(pods.iter().all(|pod| is_new(pod)).then_some(()))
+            Ok(pods.iter().all(is_new).then_some(()))
         });
         self.blame(found.await).await
     }

@@ -106,5 +106,5 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    k8s_openapi::jiff::Timestamp::now().as_millisecond().unsigned_abs()
 }
