@@ -15,6 +15,7 @@ pub mod k8s;
 pub mod metrics;
 pub mod push;
 pub mod raft;
+pub mod seeded;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -150,7 +150,7 @@ impl Service {
 
     /// A gate opened: whoever it kept waiting is due now.
     pub(super) fn wake_held_back(&mut self, now: Instant) {
-        for uid in self.held_back.drain() {
+        for uid in std::mem::take(&mut self.held_back) {
             self.queue.put(uid, now);
         }
     }

@@ -181,7 +181,10 @@ impl Rows {
     pub(super) fn missing_from(&self, list: u64) -> Vec<PodUid> {
         let ours = self.by_uid.iter().filter(|(_, row)| !row.left && row.list != list).map(|(uid, _)| uid);
         let strangers = self.strangers.iter().filter(|(_, (_, seen))| *seen != list).map(|(uid, _)| uid);
-        ours.chain(strangers).cloned().collect()
+        let mut missing: Vec<PodUid> = ours.chain(strangers).cloned().collect();
+        // The order of a hash map would make each run of a simulation another one.
+        missing.sort_unstable();
+        missing
     }
 
     /// Takes the addresses of `pod` for a worker.

@@ -3,7 +3,7 @@
 //! Owns the rows, the queue and the workers of one leadership. It never waits for the world itself: whatever takes
 //! time is a worker, and reports when it is done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct Service {
     pub(super) queue: Queue<PodUid>,
     pub(super) gates: Gates,
     /// Pods that a gate keeps waiting; their authors were told why.
-    pub(super) held_back: HashSet<PodUid>,
+    pub(super) held_back: BTreeSet<PodUid>,
     pub(super) tasks: JoinSet<Report>,
     /// Who an attempt's worker is at work for, and on which addresses: should it die, its report never comes.
     pub(super) attempts: HashMap<task::Id, (PodUid, Vec<IpAddr>)>,
@@ -52,7 +52,7 @@ pub struct Service {
     pub(super) readers: HashSet<task::Id>,
     pub(super) next_read: Instant,
     /// What the ledger had open when this leadership began, by pod, until the pod is seen or read.
-    pub(super) earlier: HashMap<PodUid, Vec<InstanceKey>>,
+    pub(super) earlier: BTreeMap<PodUid, Vec<InstanceKey>>,
     /// Counts complete lists.
     pub(super) list: u64,
     load_told: Instant,
@@ -82,13 +82,13 @@ impl Service {
             rows: Rows::default(),
             queue: Queue::new(),
             gates: Gates::new(now),
-            held_back: HashSet::new(),
+            held_back: BTreeSet::new(),
             tasks: JoinSet::new(),
             attempts: HashMap::new(),
             reads: Queue::new(),
             readers: HashSet::new(),
             next_read: now,
-            earlier: HashMap::new(),
+            earlier: BTreeMap::new(),
             list: 0,
             load_told: now,
             usable: false,

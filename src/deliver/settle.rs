@@ -5,15 +5,20 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::time::sleep;
 
 use super::context::Context;
 use super::ports::{Incident, PushRequest};
 use super::worker::{Job, Progress, Turn};
 use crate::domain::announcement::Announcement;
+use crate::domain::backoff::RECORD;
 use crate::domain::delivery::{Answer, Meaning, Settlement, settle_by_answer, settle_by_fate};
-use crate::domain::ids::{AttemptId, InstanceKey};
+use crate::domain::ids::{AttemptId, InstanceKey, PodRef};
 use crate::domain::ledger::{Command, Entry, Outcome};
 use crate::domain::pod::Fate;
+
+/// How often the next leader is told of a fact: within the time that a drain may take.
+const TELL_THE_NEXT: u32 = 4;
 
 /// A wrapping token that was sent without a complete answer. Should its attempt turn out to have been refused, it
 /// is the only way to neutralise its `secret_id` under a policy that does not let us destroy by accessor.
@@ -105,6 +110,25 @@ fn named_in(message: &str) -> Option<AttemptId> {
     wire::parse_attempt(message).map(AttemptId::from)
 }
 
+/// Has the ledger take a fact. While this leadership lasts nobody else would, and an attempt that stays open there
+/// keeps its instance from each further one; afterwards the next leader is told, a few times, and has the instance
+/// settle it otherwise.
+pub(super) async fn record(ctx: &Context, pod: &PodRef, outcome: Outcome) {
+    let (mut failures, mut left) = (0, TELL_THE_NEXT);
+    while let Err(error) = ctx.ports.ledger.propose(Command::Outcome(outcome.clone())).await {
+        if ctx.leadership.ended.is_cancelled() {
+            left -= 1;
+        }
+        if left == 0 {
+            tracing::warn!(%pod, %error, "could not record an outcome");
+            return;
+        }
+        failures += 1;
+        tracing::debug!(%pod, %error, failures, "the ledger did not take an outcome yet");
+        sleep(RECORD.wait(failures, ctx.jitter())).await;
+    }
+}
+
 async fn apply(ctx: &Context, key: &InstanceKey, entry: &Entry, settlement: Settlement, held: &mut Vec<Held>) {
     let outcome = Outcome {
         key: key.clone(),
@@ -112,16 +136,16 @@ async fn apply(ctx: &Context, key: &InstanceKey, entry: &Entry, settlement: Sett
         close: settlement.close,
         at: ctx.ports.clock.now(),
     };
-    // A fact: should the ledger not take it now, the instance settles it once more for the next leader.
-    if let Err(error) = ctx.ports.ledger.propose(Command::Outcome(outcome)).await {
-        tracing::warn!(pod = %entry.pod, %error, "could not record an outcome");
-    }
-    for attempt in settlement.refused() {
-        let token = held.iter().position(|h| h.attempt == *attempt).map(|at| held.swap_remove(at).token);
-        let accessors = entry.attempt(attempt).and_then(|a| a.accessors.clone()).unwrap_or_default();
-        let how = ctx.ports.issuer.neutralise(&entry.role, &accessors, token).await;
-        ctx.ports.meter.neutralised(how);
-    }
+    let neutralise = async {
+        for attempt in settlement.refused() {
+            let token = held.iter().position(|h| h.attempt == *attempt).map(|at| held.swap_remove(at).token);
+            let accessors = entry.attempt(attempt).and_then(|a| a.accessors.clone()).unwrap_or_default();
+            let how = ctx.ports.issuer.neutralise(&entry.role, &accessors, token).await;
+            ctx.ports.meter.neutralised(how);
+        }
+    };
+    // What is refused is so, whether or not the ledger knows it already.
+    tokio::join!(record(ctx, &entry.pod, outcome), neutralise);
     if settlement.kept() > 0 {
         let kept = u64::try_from(settlement.kept()).unwrap_or(u64::MAX);
         ctx.ports.meter.happened(Incident::FateUnknown, kept);

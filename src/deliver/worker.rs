@@ -16,6 +16,7 @@ use crate::domain::announcement::Announcement;
 use crate::domain::delivery::{Answer, Meaning, VaultTrouble, may_still_be_sent};
 use crate::domain::ids::{AttemptId, InstanceKey, PodRef, RoleName};
 use crate::domain::ledger::{Accessors, AttemptState, Claim, Command, Issued, Outcome, Refused, Reply, Verdict};
+use crate::seeded::{self, Bug};
 
 /// An init container that is busy with another push is done with it, or gives it up, within 20 s.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
@@ -152,6 +153,10 @@ async fn claim(ctx: &Context, job: &Job, progress: &mut Progress) -> Result<Atte
     if ctx.leadership.ended.is_cancelled() {
         return Err(Turn::NotLeading);
     }
+    // SEEDED BUG
+    if seeded::on(Bug::NoClaim) {
+        return Ok(new_attempt_id(ctx));
+    }
     if confirm_claim(ctx, &job.key, progress).await?
         && let Some((attempt, _)) = &progress.claim
     {
@@ -251,13 +256,10 @@ async fn drop_unsent(ctx: &Context, job: &Job, attempt: AttemptId, secret: Wrapp
         close: false,
         at: ctx.ports.clock.now(),
     };
-    // A fact for whoever leads now. If it cannot be recorded the attempt stays open in the ledger, and its
-    // instance settles it.
-    if let Err(error) = ctx.ports.ledger.propose(Command::Outcome(outcome)).await {
-        tracing::debug!(pod = %job.pod, %error, "could not record that nothing was sent");
-    }
     ctx.ports.meter.happened(Incident::NeverSent, 1);
-    let how = ctx.ports.issuer.neutralise(&job.role, &accessors, Some(token)).await;
+    let neutralise = ctx.ports.issuer.neutralise(&job.role, &accessors, Some(token));
+    // Nobody has seen the token: it may go before the ledger knows.
+    let ((), how) = tokio::join!(settle::record(ctx, &job.pod, outcome), neutralise);
     ctx.ports.meter.neutralised(how);
 }
 

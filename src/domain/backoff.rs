@@ -29,6 +29,9 @@ pub const ROLE: Backoff = Backoff { first: Duration::from_secs(5), most: Duratio
 /// An init container that crashes: each start of it would cost a `secret_id`.
 pub const CRASH_LOOP: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
 
+/// The ledger did not take a fact: an election takes half a second.
+pub const RECORD: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(2) };
+
 impl Backoff {
     /// The wait after `failures` failures in a row (at least one), with `random` in `0.0..1.0`.
     ///
@@ -48,7 +51,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_never_zero_never_over_the_cap_and_never_shrinks(failures in 1u32..10_000, random in 0.0f64..1.0) {
-            for schedule in [DIAL, ATTEMPT, VAULT, ROLE, CRASH_LOOP] {
+            for schedule in [DIAL, ATTEMPT, VAULT, ROLE, CRASH_LOOP, RECORD] {
                 let wait = schedule.wait(failures, random);
                 prop_assert!(wait >= schedule.first / 2);
                 prop_assert!(wait <= schedule.most);

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::seeded::{self, Bug};
+
 use super::ids::AttemptId;
 use super::ledger::{Attempt, AttemptState, Entry, Verdict};
 use super::pod::Fate;
@@ -66,6 +68,8 @@ impl Answer {
         let Self::Complete { status, retry_after, token_used, .. } = self else { return Meaning::Unknown };
         match status {
             200 => Meaning::Accepted,
+            // SEEDED BUG
+            409 if seeded::on(Bug::BusyIsDelivered) => Meaning::Accepted,
             409 => Meaning::Busy,
             410 => Meaning::DoneEarlier,
             421 => Meaning::WrongPod,
@@ -250,6 +254,8 @@ pub fn settle_by_answer(entry: &Entry, current: &AttemptId, answer: &Answer) -> 
         Meaning::Busy => Settlement::default(),
         Meaning::WrongPod | Meaning::TokenRefused { .. } | Meaning::Unable { .. } => one(Verdict::Refused, false),
         Meaning::Final => one(Verdict::Refused, true),
+        // SEEDED BUG
+        Meaning::Unknown if seeded::on(Bug::UnknownIsRefused) => one(Verdict::Refused, false),
         Meaning::Unknown => one(Verdict::Unknown, false),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use openraft::raft::SnapshotResponse;
+use openraft::raft::{SnapshotResponse, VoteResponse};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ use crate::domain::bootstrap::{Bootstrap, Myself};
 use crate::domain::ids::{ClusterId, Epoch, NodeId};
 use crate::domain::ledger::Command;
 use crate::domain::peers::Standing;
+use crate::seeded::{self, Bug};
 
 /// Nodes that have presented themselves and are remembered. Five voters, a few learners, and what replaced them since.
 const MAX_PRESENTED: usize = 64;
@@ -152,6 +153,8 @@ impl Handler for Front {
                     let late = || Response::Unable("it took too long".into());
                     tokio::time::timeout(RAFT_LIMIT, answered).await.unwrap_or_else(|_| late())
                 }
+                // SEEDED BUG
+                Err(_) if seeded::on(Bug::VoteWhileUninitialised) && self.ledger.running().is_none() => grant(request),
                 Err(misdirected) => misdirected.into(),
             },
             Request::Member(address, request) => match self.addressed(&address) {
@@ -186,7 +189,9 @@ impl Running {
     /// Whether a frame with that address is meant for this node.
     fn is(&self, address: &Address) -> bool {
         let mine = self.identity;
-        address.cluster == mine.cluster && address.epoch == mine.epoch && address.target == mine.node
+        address.cluster == mine.cluster
+            && address.epoch == mine.epoch
+            && (address.target == mine.node || seeded::on(Bug::NoTargetCheck))
     }
 
     /// Who asks for a vote has to be in the configuration, where we have one. One that we do not know yet is refused
@@ -226,6 +231,17 @@ impl Running {
         }
         drop(presented);
         self.wake.notify_one();
+    }
+}
+
+/// A seeded bug's answer: the vote, whoever asks.
+fn grant(request: RaftRequest) -> Response {
+    match request {
+        RaftRequest::Vote(request) | RaftRequest::PreVote(request) => {
+            let granted = VoteResponse { vote: request.vote, vote_granted: true, last_log_id: None };
+            Response::Raft(Box::new(RaftResponse::Vote(granted)))
+        }
+        _ => Response::Unable("a seeded bug".into()),
     }
 }
 

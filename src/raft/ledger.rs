@@ -16,6 +16,7 @@ use super::running::Running;
 use crate::deliver::ports::{LedgerError, LedgerPort};
 use crate::domain::ids::{InstanceKey, Term};
 use crate::domain::ledger::{Command, Entry, Reply};
+use crate::seeded::{self, Bug};
 
 /// A majority that is there answers in milliseconds, and an election takes half a second. What takes longer has an
 /// unknown outcome, and whoever waits for it has to find out in another way.
@@ -55,6 +56,11 @@ impl LedgerPort for RaftLedger {
         let Some(running) = self.running() else { return Err(LedgerError("there is no cluster yet".into())) };
         let _permit = self.proposals.acquire().await;
         let fact = matches!(command, Command::Outcome(_));
+        // SEEDED BUG: done before it is committed.
+        if seeded::on(Bug::DoneBeforeCommit) {
+            drop(tokio::spawn(async move { running.propose(command).await }));
+            return Ok(Reply::Done);
+        }
         let proposed = async {
             match fact && !running.is_leader() {
                 true => running.forward(command).await,

@@ -12,6 +12,7 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::seeded::{self, Bug};
 use crate::store::{Batch, Family, Store, codec, keys};
 
 /// Entries that are read at once, at most: what openraft asks for is a replication payload of a few hundred, or the
@@ -160,6 +161,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         for entry in entries {
             let value = codec::encode(&entry).map_err(io::Error::other)?;
             batch.put(Family::Log, keys::log(entry.log_id.index()), value);
+        }
+        // SEEDED BUG: acknowledged before it is synced.
+        if seeded::on(Bug::NoSyncInCaller) {
+            self.store.write(batch).await.map_err(io::Error::other)?;
+            callback.io_completed(Ok(()));
+            return Ok(());
         }
         let durable = move |result: Result<(), _>| callback.io_completed(result.map_err(io::Error::other));
         self.store.append(batch, durable).await.map_err(io::Error::other)

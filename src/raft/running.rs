@@ -25,6 +25,7 @@ use crate::domain::ids::{ClusterId, Epoch, NodeId, Term};
 use crate::domain::ledger::{Command, Reply};
 use crate::domain::membership::{Configuration, Member, Progress};
 use crate::domain::peers::{self, LogState, Standing};
+use crate::seeded::{self, Bug};
 use crate::store::{Batch, Family, Store};
 
 /// Entries between two snapshots. An entry of a delivery is some 250 bytes: 2 MiB of log, replayed in milliseconds.
@@ -338,7 +339,8 @@ fn config(identity: Identity, timings: Timings) -> Config {
         // A node that was cut off does not disturb the others when it comes back.
         enable_pre_vote: Some(true),
         // A restarted leader has to be elected again: what is committed is known only then.
-        enable_leader_restore: Some(false),
+        // SEEDED BUG, where it is on.
+        enable_leader_restore: Some(seeded::on(Bug::LeaderRestored)),
         ..Config::default()
     }
 }

@@ -12,6 +12,7 @@ use super::handle::Store;
 use super::keys;
 use super::writer::StoreError;
 use crate::domain::ids::{ClusterId, Epoch, NodeId, PodUid, Timestamp};
+use crate::seeded::{self, Bug};
 
 /// The layout of the whole storage: which families and keys there are, and what they mean. Raised by a change that an
 /// older version must not touch.
@@ -191,6 +192,9 @@ fn check(found: &Marker, claimant: &Claimant) -> Result<(), MarkerError> {
 
 fn made_by(claimant: Claimant) -> Marker {
     let Claimant { fresh, pod, bound_to_pod, owner, now } = claimant;
+    // SEEDED BUG: an id that follows from the pod comes back with it.
+    let reused = pod.as_ref().filter(|_| seeded::on(Bug::NodeIdReused));
+    let fresh = reused.map_or(fresh, |pod| NodeId(crc32fast::hash(pod.as_str().as_bytes()).into()));
     Marker { format: FORMAT, node: fresh, pod, bound_to_pod, owner, cluster: None, made: now }
 }
 

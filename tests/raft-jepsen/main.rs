@@ -8,7 +8,10 @@ mod invariants;
 mod model;
 mod oracle;
 mod receivers;
+#[cfg(feature = "seeded-bugs")]
+mod seeded;
 mod sim;
+mod store;
 mod suite;
 
 use libtest_mimic::Arguments;
@@ -21,6 +24,9 @@ fn main() {
         suite::replay(seed);
     }
     // A rig adds its cases here.
-    let trials = suite::sim_trials();
+    let mut trials = suite::sim_trials();
+    trials.extend(store::trials());
+    #[cfg(feature = "seeded-bugs")]
+    trials.extend(seeded::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -42,6 +42,10 @@ pub fn check(history: &History) -> Vec<String> {
     for (place, event) in history.events.iter().enumerate() {
         reading.read(place, event);
     }
+    // What was committed without its proposer's knowledge: nobody acts on it, but it counts.
+    for logged in history.log.iter().flatten() {
+        reading.committed(usize::MAX, 0, &logged.command);
+    }
     let mut broken = std::mem::take(&mut reading.broken);
     broken.extend(reading.one_acceptance());
     broken.extend(reading.verdicts_are_true());
@@ -189,7 +193,8 @@ impl Reading {
                 continue;
             }
             // Whoever recorded the verdict ended before it could act on it: the wrapping token runs out.
-            let died = self.ended.get(&n).is_some_and(|ends| ends.iter().any(|end| *end > place));
+            let ended = self.ended.get(&n).is_some_and(|ends| ends.iter().any(|end| *end > place));
+            let died = ended || n == 0;
             // What was never recorded as issued is known to nobody.
             let known = attempt.issued.is_some();
             if history.destroy_allowed && known && !attempt.neutralise_tried && !died {

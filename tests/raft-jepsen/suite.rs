@@ -104,6 +104,7 @@ fn all_seeds(first: u64, seeds: u64) -> Result<(), Failed> {
     });
     let took = began.elapsed().as_secs_f64();
     println!("{seeds} seeds, {} s simulated in {took:.1} s on {threads} threads", tally.simulated / 1_000);
+    println!("{:#?}", tally.coverage);
     if let Some((_, told)) = tally.failed.first_key_value() {
         let seeds: Vec<u64> = tally.failed.keys().copied().collect();
         return Err(Failed::from(format!("{} seeds failed: {seeds:?}\n{told}", seeds.len())));
@@ -113,6 +114,5 @@ fn all_seeds(first: u64, seeds: u64) -> Result<(), Failed> {
     if !missing.is_empty() && seeds >= SEEDS {
         return Err(Failed::from(format!("insufficient coverage, never exercised: {}", missing.join(", "))));
     }
-    println!("{:#?}", tally.coverage);
     Ok(())
 }

@@ -54,6 +54,20 @@ async fn an_unknown_role_is_told_asked_for_slowly_and_holds_up_nobody() {
     world.until("all", |w| first_time(w) >= 51).await;
 }
 
+// Found by the fault suite (sim, seeds 38 and 56): a leader that goes on leading was the only one who could tell.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_the_ledger_does_not_take_is_recorded_all_the_same() {
+    let world = World::new();
+    world.with(|state| state.outcomes_lost = 3);
+    world.start();
+    world.answers("10.9.0.1", [status(200)]);
+    world.see(&pod("web-0", "10.9.0.1")).await;
+    world
+        .until("it is settled", |w| w.with(|state| !state.ledger.is_empty() && state.ledger.open().next().is_none()))
+        .await;
+    assert_eq!((world.pushes(), world.wraps()), (1, 1));
+}
+
 // Bad-input table: accepts and hangs; other pods are not delayed.
 #[tokio::test(start_paused = true)]
 async fn receivers_that_hang_delay_nobody_else() {

@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) found: HashMap<String, Pod>,
     pub(super) ledger: Ledger,
     pub(super) lease_lost: bool,
+    /// So many proposals of outcomes are still to come to nothing.
+    pub(super) outcomes_lost: usize,
     pub(super) wraps: usize,
 }
 
@@ -315,6 +317,11 @@ impl LedgerPort for World {
             Command::Issued(_) => Did::Issued,
             Command::Outcome(_) => Did::Outcome,
         };
+        if matches!(command, Command::Outcome(_))
+            && self.with(|state| state.outcomes_lost.checked_sub(1).map(|left| state.outcomes_lost = left).is_some())
+        {
+            return Err(LedgerError("a majority does not answer".into()));
+        }
         let term = self.term;
         let reply = self.with(|state| state.ledger.apply(&command, term));
         self.did(did);

@@ -19,6 +19,7 @@ use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode,
 
 use super::engine::{Batch, Change, Engine, EngineError, Family, Record};
 use super::trouble::Trouble;
+use crate::seeded::{self, Bug};
 use tidy::Tidy;
 
 /// Bytes that the system counts as one block, whatever the size of those on the disk.
@@ -164,7 +165,8 @@ impl Engine for RocksEngine {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        self.db.flush_wal(true).map_err(failed("a sync of the storage"))
+        // SEEDED BUG: written, and not synced.
+        self.db.flush_wal(!seeded::on(Bug::NoSyncInRocks)).map_err(failed("a sync of the storage"))
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {

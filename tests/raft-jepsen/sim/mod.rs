@@ -6,12 +6,12 @@
 mod api;
 mod cluster;
 mod faults;
-mod nemesis;
+pub mod nemesis;
 mod net;
 mod node;
 mod pods;
 mod ports;
-mod rng;
+pub mod rng;
 mod strangers;
 mod vault;
 mod verdict;
@@ -237,6 +237,14 @@ impl Sim {
             tail: world.history.tail(std::env::var("KV_TAIL").ok().and_then(|n| n.parse().ok()).unwrap_or(60)),
         }
     }
+}
+
+/// The seeds whose first fault is `fault`.
+#[cfg(feature = "seeded-bugs")]
+pub fn seeds_that_begin_with(fault: nemesis::Fault) -> impl Iterator<Item = u64> {
+    let all = nemesis::all();
+    let at = all.iter().position(|known| *known == fault).unwrap_or(0);
+    (at as u64..).step_by(all.len())
 }
 
 /// A plan's fault, for messages.

@@ -195,7 +195,8 @@ async fn begin(world: &Shared, start: Start, boot: BootId, rng: &mut Rng) -> Beg
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(600),
         },
-        grace: Duration::from_secs(600),
+        // Production's ten minutes, to spare simulated time.
+        grace: Duration::from_secs(10),
         dice: dice(rng.fork()),
     });
     (service, (handle, ip, skew), leaderships)
