@@ -11,21 +11,21 @@ use kubernetes_vault::domain::ledger::{Author, Command, Reply};
 use crate::receivers::Kind;
 
 /// Milliseconds since the run began.
-pub type Millis = u64;
+pub(crate) type Millis = u64;
 
 /// One event.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// When, by the rig's own clock.
-    pub at: Millis,
+    pub(crate) at: Millis,
     /// What.
-    pub what: What,
+    pub(crate) what: What,
 }
 
 /// See [`Event`].
 #[derive(Clone, Debug)]
 #[expect(dead_code, reason = "what no rule reads is read by people, in a trace")]
-pub enum What {
+pub(crate) enum What {
     /// A controller started, on a storage that the rig numbers.
     Started { n: u8, node: NodeId, boot: BootId, storage: u64 },
     /// A node takes part in a cluster under this id.
@@ -74,56 +74,54 @@ pub enum What {
 
 /// A whole run.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// In order.
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// What was committed, as every replica's log has it in the end; `None`: that was not looked at.
-    pub log: Option<Vec<Logged>>,
+    pub(crate) log: Option<Vec<Logged>>,
     /// The `secret_id`s that Vault has in the end.
-    pub secrets: Vec<SecretLeft>,
+    pub(crate) secrets: Vec<SecretLeft>,
     /// From this event on nothing that was acknowledged earlier has to be there: a majority of stores was lost on
     /// purpose.
-    pub forgiven_before: usize,
+    pub(crate) forgiven_before: usize,
     /// Our policy lets us destroy by accessor.
-    pub destroy_allowed: bool,
+    pub(crate) destroy_allowed: bool,
 }
 
 /// A committed entry of the log that holds a command.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Logged {
+pub(crate) struct Logged {
     /// The entry's term.
-    pub term: Term,
+    pub(crate) term: Term,
     /// Its place.
-    pub index: u64,
+    pub(crate) index: u64,
     /// What was committed.
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// A `secret_id` in Vault at the end of a run.
 #[derive(Clone, Debug)]
-pub struct SecretLeft {
+pub(crate) struct SecretLeft {
     /// For which attempt it was made.
-    pub attempt: AttemptId,
-    /// Its accessor.
-    pub accessor: String,
+    pub(crate) attempt: AttemptId,
     /// Somebody can still get it out of its wrapping.
-    pub obtainable: bool,
+    pub(crate) obtainable: bool,
 }
 
 impl History {
     /// Adds an event.
-    pub fn push(&mut self, at: Millis, what: What) {
+    pub(crate) fn push(&mut self, at: Millis, what: What) {
         self.events.push(Event { at, what });
     }
 
     /// The end of the trace, for people.
-    pub fn tail(&self, lines: usize) -> String {
+    pub(crate) fn tail(&self, lines: usize) -> String {
         let from = self.events.len().saturating_sub(lines);
         self.events[from..].iter().map(|event| format!("{:>7} ms  {:?}\n", event.at, event.what)).collect()
     }
 
     /// A hash of everything that happened: two runs with one hash were the same.
-    pub fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         for event in &self.events {
@@ -134,7 +132,7 @@ impl History {
 }
 
 /// The instance that a command is about.
-pub fn key_of(command: &Command) -> &InstanceKey {
+pub(crate) fn key_of(command: &Command) -> &InstanceKey {
     match command {
         Command::Claim(claim) => &claim.key,
         Command::Issued(issued) => &issued.key,

@@ -9,7 +9,7 @@ use crate::history::{Event, History, Logged, What};
 use crate::model::Model;
 
 /// All of them. What is broken, in words.
-pub fn check(history: &History) -> Vec<String> {
+pub(crate) fn check(history: &History) -> Vec<String> {
     let mut broken = Vec::new();
     broken.extend(one_leader_per_term(history));
     broken.extend(nobody_else_holds_the_lease(history));

@@ -28,13 +28,13 @@ struct Instance {
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Model {
+pub(crate) struct Model {
     instances: BTreeMap<InstanceKey, Instance>,
 }
 
 impl Model {
     /// Applies a committed command and says what it answers.
-    pub fn apply(&mut self, logged: &Logged) -> Reply {
+    pub(crate) fn apply(&mut self, logged: &Logged) -> Reply {
         let answered = match &logged.command {
             Command::Claim(claim) if claim.by.term != logged.term => Err(Refused::Fenced),
             Command::Issued(issued) if issued.by.term != logged.term => Err(Refused::Fenced),
@@ -63,22 +63,17 @@ impl Model {
     }
 
     /// All instances that it knows.
-    pub fn keys(&self) -> impl Iterator<Item = &InstanceKey> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &InstanceKey> {
         self.instances.keys()
     }
 
     /// Whether a replica's entry is the same.
-    pub fn agrees(&self, key: &InstanceKey, entry: Option<&Entry>) -> bool {
+    pub(crate) fn agrees(&self, key: &InstanceKey, entry: Option<&Entry>) -> bool {
         let Some(instance) = self.instances.get(key) else { return entry.is_none() };
         let Some(entry) = entry else { return instance.attempts.is_empty() && !instance.closed };
         let ours = instance.attempts.iter().map(|attempt| (&attempt.id, attempt.by, attempt.state));
         let theirs = entry.attempts.iter().map(|attempt| (&attempt.id, attempt.by, attempt.state));
         ours.eq(theirs) && entry.closed.is_some() == instance.closed
-    }
-
-    /// What became of an attempt.
-    pub fn state(&self, key: &InstanceKey, id: &AttemptId) -> Option<AttemptState> {
-        self.instances.get(key)?.attempts.iter().find(|attempt| attempt.id == *id).map(|attempt| attempt.state)
     }
 }
 

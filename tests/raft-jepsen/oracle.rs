@@ -37,7 +37,7 @@ struct Instance {
 }
 
 /// All rules. What is broken, in words.
-pub fn check(history: &History) -> Vec<String> {
+pub(crate) fn check(history: &History) -> Vec<String> {
     let mut reading = Reading::default();
     for (place, event) in history.events.iter().enumerate() {
         reading.read(place, event);

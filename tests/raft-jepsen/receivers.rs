@@ -7,7 +7,7 @@ use kubernetes_vault::domain::ids::{AttemptId, PodUid};
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Our init container.
     Ours,
     /// The Go version's.
@@ -18,13 +18,13 @@ pub enum Kind {
 
 /// An answer: a status, and the attempt that its body names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `attempt=<id>`.
-    pub named: Option<AttemptId>,
+    pub(crate) named: Option<AttemptId>,
     /// Of a 422: the wrapping token was used before.
-    pub token_used: bool,
+    pub(crate) token_used: bool,
 }
 
 impl Reply {
@@ -35,7 +35,7 @@ impl Reply {
 
 /// What a push leads to at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(crate) enum Taken {
     /// An answer, and nothing else.
     Answer(Reply),
     /// Work on it begins; its answer follows the work.
@@ -46,7 +46,7 @@ pub enum Taken {
 
 /// How the work on a push ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worked {
+pub(crate) enum Worked {
     /// Unwrapped and logged in.
     Done,
     /// Vault refuses the wrapping token or what was in it.
@@ -60,28 +60,28 @@ pub enum Worked {
 
 /// One instance of an init container.
 #[derive(Clone, Debug)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     kind: Kind,
     pod: PodUid,
     busy: bool,
     done: Option<AttemptId>,
     /// Every push that it took.
-    pub accepted: Vec<AttemptId>,
+    pub(crate) accepted: Vec<AttemptId>,
 }
 
 impl Receiver {
     /// One that waits.
-    pub fn new(kind: Kind, pod: PodUid) -> Self {
+    pub(crate) fn new(kind: Kind, pod: PodUid) -> Self {
         Self { kind, pod, busy: false, done: None, accepted: Vec::new() }
     }
 
     /// Which one it is.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// A push of `attempt` that names the pod `meant_for`.
-    pub fn push(&mut self, attempt: &AttemptId, meant_for: &PodUid) -> Taken {
+    pub(crate) fn push(&mut self, attempt: &AttemptId, meant_for: &PodUid) -> Taken {
         match self.kind {
             // Before everything else: who looks for another pod must not learn what became of this one.
             Kind::Ours if *meant_for != self.pod => Taken::Answer(Reply::bare(421)),
@@ -106,7 +106,7 @@ impl Receiver {
     }
 
     /// The work on `attempt` ended. Returns the answer, and the exit code if the instance ends with it.
-    pub fn worked(&mut self, attempt: &AttemptId, worked: Worked) -> (Reply, Option<i32>) {
+    pub(crate) fn worked(&mut self, attempt: &AttemptId, worked: Worked) -> (Reply, Option<i32>) {
         self.busy = false;
         match (self.kind, worked) {
             (_, Worked::Done) => {
@@ -121,7 +121,7 @@ impl Receiver {
     }
 
     /// The termination message that it leaves with exit code 0.
-    pub fn message(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         let named = self.done.as_ref().filter(|_| self.kind == Kind::Ours)?;
         Some(format!("attempt={named}"))
     }

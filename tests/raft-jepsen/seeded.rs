@@ -10,7 +10,7 @@ use crate::{sim, store};
 const SEEDS: usize = 20;
 
 /// One case for each bug.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let case = |bug: Bug| Trial::test(format!("each_seeded_bug_is_caught::{bug:?}"), move || is_caught(bug));
     Bug::ALL.into_iter().map(case).collect()
 }

@@ -36,7 +36,7 @@ const COMMANDS: u32 = 50;
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// The cases.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let case = |name: &str, run: fn() -> Result<(), String>| {
         Trial::test(format!("store::{name}"), move || {
             let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// Whether a missing sync in RocksDB shows: for the suite's own test.
 #[cfg(feature = "seeded-bugs")]
-pub fn finds_a_missing_sync() -> Result<(), String> {
+pub(crate) fn finds_a_missing_sync() -> Result<(), String> {
     use kubernetes_vault::seeded::{Bug, in_process};
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     in_process(Some(Bug::NoSyncInRocks));

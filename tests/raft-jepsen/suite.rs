@@ -15,14 +15,14 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// `--seed N`, or `KV_SEED`.
-pub fn take_seed(arguments: &mut Vec<String>) -> Option<u64> {
+pub(crate) fn take_seed(arguments: &mut Vec<String>) -> Option<u64> {
     let Some(at) = arguments.iter().position(|argument| argument == "--seed") else { return number("KV_SEED") };
     let mut taken = arguments.drain(at..(at + 2).min(arguments.len()));
     taken.nth(1)?.parse().ok()
 }
 
 /// Runs one seed, twice, shows its trace, and ends the process.
-pub fn replay(seed: u64) -> ! {
+pub(crate) fn replay(seed: u64) -> ! {
     // `KV_LOG=info` shows what the controllers say, too.
     if let Ok(level) = std::env::var("KV_LOG") {
         tracing_subscriber::fmt().with_env_filter(level).without_time().init();
@@ -53,7 +53,7 @@ fn run(seed: u64) -> Result<Report, String> {
 }
 
 /// The seeds of the rig `sim`, in shares, and their coverage.
-pub fn sim_trials() -> Vec<Trial> {
+pub(crate) fn sim_trials() -> Vec<Trial> {
     let (seeds, first) = (number("KV_SEEDS").unwrap_or(SEEDS), number("KV_FIRST_SEED").unwrap_or(0));
     vec![Trial::test("sim::every_seed_keeps_every_promise", move || all_seeds(first, seeds))]
 }

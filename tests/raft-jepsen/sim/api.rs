@@ -14,7 +14,7 @@ use super::world::{Site, World};
 use crate::history::Millis;
 
 /// A watch of one controller.
-pub struct Watch {
+pub(crate) struct Watch {
     node: IpAddr,
     cursor: usize,
     lag: Millis,
@@ -27,19 +27,19 @@ pub struct Watch {
 }
 
 /// See the module.
-pub struct Api {
+pub(crate) struct Api {
     /// Every version of every pod.
     versions: Vec<(Millis, PodUid, Pod)>,
-    pub pods: BTreeMap<PodUid, Pod>,
+    pub(crate) pods: BTreeMap<PodUid, Pod>,
     watches: BTreeMap<u64, Watch>,
     next: u64,
     /// Our own service's endpoints, and how those pods are.
-    pub listed: BTreeMap<u8, Listed>,
-    pub states: BTreeMap<PodUid, PodState>,
+    pub(crate) listed: BTreeMap<u8, Listed>,
+    pub(crate) states: BTreeMap<PodUid, PodState>,
     changes: watch::Sender<u64>,
     /// New watches begin with a list that is up to this old, and lag up to this much.
-    pub stale: Millis,
-    pub lag: Millis,
+    pub(crate) stale: Millis,
+    pub(crate) lag: Millis,
 }
 
 impl Default for Api {
@@ -60,31 +60,31 @@ impl Default for Api {
 
 impl Api {
     /// A kubelet reports.
-    pub fn report(&mut self, now: Millis, pod: &Pod) {
+    pub(crate) fn report(&mut self, now: Millis, pod: &Pod) {
         self.pods.insert(pod.reference.uid.clone(), pod.clone());
         self.versions.push((now, pod.reference.uid.clone(), pod.clone()));
     }
 
     /// Our own service has changed.
-    pub fn relisted(&mut self) {
+    pub(crate) fn relisted(&mut self) {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     /// Every watch has to begin anew, as after a 410.
-    pub fn forget_places(&mut self) {
+    pub(crate) fn forget_places(&mut self) {
         self.watches.values_mut().for_each(|watch| watch.too_old = true);
     }
 
     /// A controller's watches end with it.
-    pub fn forget_watches(&mut self, node: IpAddr) {
+    pub(crate) fn forget_watches(&mut self, node: IpAddr) {
         self.watches.retain(|_, watch| watch.node != node);
     }
 
-    pub fn next_event(&mut self, id: u64, waker: &Waker) -> Option<PodEvent> {
+    pub(crate) fn next_event(&mut self, id: u64, waker: &Waker) -> Option<PodEvent> {
         let watch = self.watches.get_mut(&id)?;
         let event = watch.queue.pop_front();
         if event.is_none() {
@@ -129,7 +129,7 @@ impl Watch {
 
 impl World {
     /// A new watch of the controller at `node`.
-    pub fn watch(&mut self, node: IpAddr) -> u64 {
+    pub(crate) fn watch(&mut self, node: IpAddr) -> u64 {
         let stale = self.rng.between(0, self.api.stale);
         let lag = self.rng.between(0, self.api.lag);
         self.api.next += 1;
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// Brings every watch up to where it may be.
-    pub fn flush_watches(&mut self) {
+    pub(crate) fn flush_watches(&mut self) {
         let mut relisted = 0;
         for watch in self.api.watches.values_mut() {
             if self.net.is_cut(Site::Api, Site::Node(watch.node)) || self.net.is_cut(Site::Node(watch.node), Site::Api)

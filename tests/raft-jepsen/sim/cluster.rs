@@ -22,7 +22,7 @@ impl Sim {
     }
 
     /// A new replica.
-    pub fn add(&mut self, n: u8) {
+    pub(crate) fn add(&mut self, n: u8) {
         let (storage, engine) = self.new_storage();
         let uid = self.new_uid(n);
         let replica = Replica { uid, ip: address(n, 0), moves: 0, storage, engine, process: None };
@@ -41,7 +41,7 @@ impl Sim {
     }
 
     /// Starts its process, on the storage that it has.
-    pub fn start(&mut self, n: u8) {
+    pub(crate) fn start(&mut self, n: u8) {
         let skew_by = i64::try_from(self.rng.between(0, 4_000)).unwrap_or(0) - 2_000;
         let skew = if self.rng.chance(50) { skew_by } else { 0 };
         let Some(replica) = self.replicas.get_mut(&n).filter(|replica| replica.process.is_none()) else { return };
@@ -61,7 +61,7 @@ impl Sim {
     }
 
     /// Ends its process: what was not synced is gone.
-    pub fn crash(&mut self, n: u8, death: Death) {
+    pub(crate) fn crash(&mut self, n: u8, death: Death) {
         let Some(replica) = self.replicas.get_mut(&n) else { return };
         let Some(process) = replica.process.take() else { return };
         let (ip, uid) = (replica.ip, replica.uid.clone());
@@ -91,14 +91,14 @@ impl Sim {
     }
 
     /// Its container starts anew, with empty storage, at the same address.
-    pub fn wipe(&mut self, n: u8) {
+    pub(crate) fn wipe(&mut self, n: u8) {
         let (storage, engine) = self.new_storage();
         let Some(replica) = self.replicas.get_mut(&n) else { return };
         (replica.storage, replica.engine) = (storage, engine);
     }
 
     /// Its pod goes, with its storage, and another one takes its place at another address.
-    pub fn replace(&mut self, n: u8) {
+    pub(crate) fn replace(&mut self, n: u8) {
         self.wipe(n);
         let uid = self.new_uid(n);
         let Some(replica) = self.replicas.get_mut(&n) else { return };
@@ -109,7 +109,7 @@ impl Sim {
     }
 
     /// A controller stepped into a trap.
-    pub fn sprung(&mut self, n: u8, act: Act) {
+    pub(crate) fn sprung(&mut self, n: u8, act: Act) {
         match act {
             Act::Pause(millis) => self.pause(n, millis),
             Act::Crash(death) => {
@@ -120,7 +120,7 @@ impl Sim {
         }
     }
 
-    pub fn pause(&mut self, n: u8, millis: Millis) {
+    pub(crate) fn pause(&mut self, n: u8, millis: Millis) {
         let until = self.now() + millis;
         if let Some(process) = self.replicas.get_mut(&n).and_then(|replica| replica.process.as_mut()) {
             process.paused_until = Some(until);
@@ -128,7 +128,7 @@ impl Sim {
     }
 
     /// Who leads, by its own word: the one of the greatest term.
-    pub fn leader(&self) -> Option<u8> {
+    pub(crate) fn leader(&self) -> Option<u8> {
         let leads = |(n, replica): (&u8, &Replica)| {
             let process = replica.process.as_ref().filter(|process| process.paused_until.is_none())?;
             let seen = process.handle.seen()?;
@@ -139,7 +139,7 @@ impl Sim {
 
     /// All replicas run and are voters (or the spare one of an even number), with the storages that they have, and the
     /// leader has heard of all of them.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let Some(seen) = self.leader().and_then(|n| self.replicas[&n].process.as_ref()?.handle.seen()) else {
             return false;
         };

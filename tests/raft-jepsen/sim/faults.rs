@@ -12,7 +12,7 @@ use super::{Sim, strangers};
 use crate::history::{Millis, What};
 
 /// A rolling restart that is under way.
-pub struct Rolling {
+pub(crate) struct Rolling {
     /// Who is still to be replaced.
     left: Vec<u8>,
     /// Who leaves now, and until when it may.
@@ -24,7 +24,7 @@ const GRACE: Millis = 4_000;
 
 impl Sim {
     /// Does it; whether it was possible counts as coverage.
-    pub fn strike(&mut self, fault: Fault) {
+    pub(crate) fn strike(&mut self, fault: Fault) {
         if self.try_strike(fault) {
             self.world.lock().fault(&class(fault), "");
         }
@@ -57,7 +57,9 @@ impl Sim {
             }
             Fault::PowerCutAll => {
                 let torn = self.rng.chance(50).then(|| self.rng.roll());
-                self.everybody().into_iter().for_each(|n| drop(self.kill(n, Death { power: true, torn }, 800)));
+                for n in self.everybody() {
+                    self.kill(n, Death { power: true, torn }, 800);
+                }
                 true
             }
             Fault::LoseStorage => {
@@ -70,13 +72,17 @@ impl Sim {
                 if possible {
                     self.forgive();
                     let lost = self.everybody().into_iter().filter(|n| *n != survivor);
-                    lost.for_each(|n| drop(self.lose(n)));
+                    for n in lost {
+                        self.lose(n);
+                    }
                 }
                 possible
             }
             Fault::LoseAll => {
                 self.forgive();
-                self.everybody().into_iter().for_each(|n| drop(self.lose(n)));
+                for n in self.everybody() {
+                    self.lose(n);
+                }
                 true
             }
             Fault::Pause => {
@@ -261,7 +267,7 @@ impl Sim {
     }
 
     /// Goes on with a rolling restart: the next one only while all others are whole.
-    pub fn roll_on(&mut self) {
+    pub(crate) fn roll_on(&mut self) {
         let Some(Rolling { left, leaving }) = self.rolling.take() else { return };
         let now = self.now();
         if let Some((n, until)) = leaving {
@@ -295,7 +301,7 @@ impl Sim {
     }
 
     /// The address of a replica.
-    pub fn ip(&self, n: u8) -> IpAddr {
+    pub(crate) fn ip(&self, n: u8) -> IpAddr {
         self.replicas[&n].ip
     }
 }

@@ -6,12 +6,12 @@
 mod api;
 mod cluster;
 mod faults;
-pub mod nemesis;
+pub(crate) mod nemesis;
 mod net;
 mod node;
 mod pods;
 mod ports;
-pub mod rng;
+pub(crate) mod rng;
 mod strangers;
 mod vault;
 mod verdict;
@@ -29,7 +29,7 @@ use vault::Destroying;
 use world::Shared;
 
 /// The wall clock when a run begins.
-pub const EPOCH: u64 = 1_700_000_000_000;
+pub(crate) const EPOCH: u64 = 1_700_000_000_000;
 
 /// When the faults begin and end.
 const CHAOS: (Millis, Millis) = (1_500, 8_000);
@@ -42,46 +42,46 @@ const QUIET_WITHIN: Millis = 100_000;
 const LOOK_EVERY: Millis = 100;
 
 /// What came of a seed.
-pub struct Report {
-    pub seed: u64,
-    pub hash: u64,
-    pub coverage: BTreeMap<String, u64>,
-    pub simulated: Millis,
-    pub problems: Vec<String>,
-    pub tail: String,
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) hash: u64,
+    pub(crate) coverage: BTreeMap<String, u64>,
+    pub(crate) simulated: Millis,
+    pub(crate) problems: Vec<String>,
+    pub(crate) tail: String,
 }
 
 /// A replica: its storage, and its process while it runs.
-pub struct Replica {
-    pub uid: kubernetes_vault::domain::ids::PodUid,
-    pub ip: std::net::IpAddr,
-    pub moves: u8,
-    pub storage: u64,
-    pub engine: kubernetes_vault::store::mem::MemEngine,
-    pub process: Option<Process>,
+pub(crate) struct Replica {
+    pub(crate) uid: kubernetes_vault::domain::ids::PodUid,
+    pub(crate) ip: std::net::IpAddr,
+    pub(crate) moves: u8,
+    pub(crate) storage: u64,
+    pub(crate) engine: kubernetes_vault::store::mem::MemEngine,
+    pub(crate) process: Option<Process>,
 }
 
 type Action = Box<dyn FnOnce(&mut Sim)>;
 
 /// See the module.
-pub struct Sim {
-    pub world: Shared,
-    pub rng: Rng,
-    pub replicas: BTreeMap<u8, Replica>,
-    pub storages: u64,
-    pub uids: u64,
+pub(crate) struct Sim {
+    pub(crate) world: Shared,
+    pub(crate) rng: Rng,
+    pub(crate) replicas: BTreeMap<u8, Replica>,
+    pub(crate) storages: u64,
+    pub(crate) uids: u64,
     actions: BTreeMap<(Millis, u64), Action>,
     sequence: u64,
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// The last fault has passed.
-    pub healed: bool,
+    pub(crate) healed: bool,
     /// Replicas that are being rolled, in turn.
-    pub rolling: Option<faults::Rolling>,
+    pub(crate) rolling: Option<faults::Rolling>,
     seen: verdict::Seen,
 }
 
 /// Runs `seed`.
-pub fn run(seed: u64) -> Report {
+pub(crate) fn run(seed: u64) -> Report {
     let world = Shared::new(seed);
     let rng = world.lock().rng.fork();
     let mut sim = Sim {
@@ -103,12 +103,12 @@ pub fn run(seed: u64) -> Report {
 }
 
 impl Sim {
-    pub fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         self.world.lock().now
     }
 
     /// Does `what` after `delay`.
-    pub fn after(&mut self, delay: Millis, what: impl FnOnce(&mut Self) + 'static) {
+    pub(crate) fn after(&mut self, delay: Millis, what: impl FnOnce(&mut Self) + 'static) {
         self.sequence += 1;
         self.actions.insert((self.now() + delay, self.sequence), Box::new(what));
     }
@@ -241,14 +241,14 @@ impl Sim {
 
 /// The seeds whose first fault is `fault`.
 #[cfg(feature = "seeded-bugs")]
-pub fn seeds_that_begin_with(fault: nemesis::Fault) -> impl Iterator<Item = u64> {
+pub(crate) fn seeds_that_begin_with(fault: nemesis::Fault) -> impl Iterator<Item = u64> {
     let all = nemesis::all();
     let at = all.iter().position(|known| *known == fault).unwrap_or(0);
     (at as u64..).step_by(all.len())
 }
 
 /// A plan's fault, for messages.
-pub fn classes() -> Vec<String> {
+pub(crate) fn classes() -> Vec<String> {
     let faults = nemesis::all().into_iter().map(nemesis::class);
     faults.chain(nemesis::REQUIRED.map(str::to_owned)).collect()
 }

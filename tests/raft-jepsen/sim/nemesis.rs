@@ -8,7 +8,7 @@ use crate::history::Millis;
 
 /// The named points of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Point {
+pub(crate) enum Point {
     Claim,
     Dial,
     Wrap,
@@ -20,23 +20,23 @@ pub enum Point {
 
 /// What happens to a controller that steps into a trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     Crash(Death),
     Pause(Millis),
 }
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Death {
+pub(crate) struct Death {
     /// With its machine: its peers hear nothing of it. Otherwise its connections are closed.
-    pub power: bool,
+    pub(crate) power: bool,
     /// Of what was not synced a part is found again, by this number; otherwise nothing is.
-    pub torn: Option<u64>,
+    pub(crate) torn: Option<u64>,
 }
 
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     CrashAt(Point),
     PauseAt(Point),
     KillLeader,
@@ -70,11 +70,11 @@ pub enum Fault {
 }
 
 /// The named points.
-pub const POINTS: [Point; 7] =
+pub(crate) const POINTS: [Point; 7] =
     [Point::Claim, Point::Dial, Point::Wrap, Point::Issued, Point::Send, Point::Answer, Point::Outcome];
 
 /// All faults. A seed begins with one of them in turn, so that few seeds exercise each.
-pub fn all() -> Vec<Fault> {
+pub(crate) fn all() -> Vec<Fault> {
     let mut all: Vec<Fault> = Vec::new();
     all.extend(POINTS.map(Fault::CrashAt));
     all.extend(POINTS.map(Fault::PauseAt));
@@ -112,12 +112,12 @@ pub fn all() -> Vec<Fault> {
 }
 
 /// Faults that change who the members are: at most one of them in a run, since they take their time.
-pub fn is_upheaval(fault: Fault) -> bool {
+pub(crate) fn is_upheaval(fault: Fault) -> bool {
     matches!(fault, Fault::LoseTwo | Fault::LoseAll | Fault::Rolling | Fault::Grow)
 }
 
 /// Classes that a whole run of many seeds has to have exercised, beside those of [`all`]: what follows from them.
-pub const REQUIRED: [&str; 20] = [
+pub(crate) const REQUIRED: [&str; 20] = [
     "loss",
     "reordering",
     "clock skew",
@@ -141,7 +141,7 @@ pub const REQUIRED: [&str; 20] = [
 ];
 
 /// The class that a fault counts as.
-pub fn class(fault: Fault) -> String {
+pub(crate) fn class(fault: Fault) -> String {
     match fault {
         Fault::CrashAt(point) => format!("crash at {point:?}"),
         Fault::PauseAt(point) => format!("pause at {point:?}"),
@@ -158,35 +158,35 @@ struct Trap {
 
 /// What is armed, and what went off.
 #[derive(Default)]
-pub struct Armed {
+pub(crate) struct Armed {
     traps: Vec<Trap>,
-    pub sprung: Vec<(u8, Act)>,
+    pub(crate) sprung: Vec<(u8, Act)>,
     /// Commands that were proposed in earlier leaderships: a process that was stopped may propose one much later.
     late: Vec<Command>,
 }
 
 impl Armed {
-    pub fn set(&mut self, point: Point, before: bool, act: Act) {
+    pub(crate) fn set(&mut self, point: Point, before: bool, act: Act) {
         self.traps.push(Trap { point, before, act });
     }
 
-    pub fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.traps.clear();
     }
 
-    pub fn remember(&mut self, command: &Command) {
+    pub(crate) fn remember(&mut self, command: &Command) {
         self.late.push(command.clone());
     }
 
     /// A command of an earlier leadership.
-    pub fn late(&self, rng: &mut Rng) -> Option<Command> {
+    pub(crate) fn late(&self, rng: &mut Rng) -> Option<Command> {
         if self.late.is_empty() { None } else { Some(rng.pick(&self.late)) }
     }
 }
 
 impl World {
     /// Whether controller `n` stops at `point`.
-    pub fn spring(&mut self, n: u8, point: Point, before: bool) -> bool {
+    pub(crate) fn spring(&mut self, n: u8, point: Point, before: bool) -> bool {
         let traps = &mut self.armed.traps;
         let Some(at) = traps.iter().position(|trap| trap.point == point && trap.before == before) else { return false };
         let trap = traps.swap_remove(at);

@@ -63,7 +63,7 @@ struct Listener {
 }
 
 /// See the module.
-pub struct Net {
+pub(crate) struct Net {
     rng: Rng,
     now: Millis,
     connections: BTreeMap<u64, Connection>,
@@ -73,17 +73,17 @@ pub struct Net {
     off: BTreeSet<IpAddr>,
     cut: BTreeSet<(Site, Site)>,
     /// Percent of messages that are lost, and of segments that are late.
-    pub loss: u64,
+    pub(crate) loss: u64,
     /// The longest delay beyond a tick.
-    pub delay: Millis,
+    pub(crate) delay: Millis,
     /// How many were lost, and how many arrived before an earlier one.
-    pub lost: u64,
-    pub reordered: u64,
+    pub(crate) lost: u64,
+    pub(crate) reordered: u64,
     last_due: Millis,
 }
 
 impl Net {
-    pub fn new(rng: Rng) -> Self {
+    pub(crate) fn new(rng: Rng) -> Self {
         Self {
             rng,
             now: 0,
@@ -110,7 +110,7 @@ impl Net {
     }
 
     /// How long a single message travels; `None`: it is lost.
-    pub fn message(&mut self, from: Site, to: Site) -> Option<Millis> {
+    pub(crate) fn message(&mut self, from: Site, to: Site) -> Option<Millis> {
         let travel = self.travel();
         // Half as often as a segment is late: TCP would have sent most of them again.
         let percent = self.loss / 2;
@@ -119,12 +119,12 @@ impl Net {
         (!lost && !self.is_cut(from, to)).then_some(travel)
     }
 
-    pub fn is_cut(&self, from: Site, to: Site) -> bool {
+    pub(crate) fn is_cut(&self, from: Site, to: Site) -> bool {
         self.cut.contains(&(from, to))
     }
 
     /// Cuts the way from `from` to `to`, that one alone, or mends it.
-    pub fn cut(&mut self, from: Site, to: Site, cut: bool) {
+    pub(crate) fn cut(&mut self, from: Site, to: Site, cut: bool) {
         if cut {
             self.cut.insert((from, to));
         } else {
@@ -132,16 +132,12 @@ impl Net {
         }
     }
 
-    pub fn mend_all(&mut self) {
+    pub(crate) fn mend_all(&mut self) {
         self.cut.clear();
     }
 
-    pub fn has_cuts(&self) -> bool {
-        !self.cut.is_empty()
-    }
-
     /// The machine at `ip` goes off: its connections say nothing any more. Or on again.
-    pub fn power(&mut self, ip: IpAddr, on: bool) {
+    pub(crate) fn power(&mut self, ip: IpAddr, on: bool) {
         if on {
             self.off.remove(&ip);
         } else {
@@ -150,19 +146,19 @@ impl Net {
         }
     }
 
-    pub fn listen(&mut self, ip: IpAddr) {
+    pub(crate) fn listen(&mut self, ip: IpAddr) {
         self.listeners.insert(ip, Listener::default());
     }
 
-    pub fn listens(&self, ip: IpAddr) -> bool {
+    pub(crate) fn listens(&self, ip: IpAddr) -> bool {
         self.listeners.contains_key(&ip)
     }
 
-    pub fn unlisten(&mut self, ip: IpAddr) {
+    pub(crate) fn unlisten(&mut self, ip: IpAddr) {
         self.listeners.remove(&ip);
     }
 
-    pub fn dial(&mut self, from: IpAddr, to: IpAddr) -> u64 {
+    pub(crate) fn dial(&mut self, from: IpAddr, to: IpAddr) -> u64 {
         let due = self.now + self.travel();
         self.next += 1;
         let connection = Connection {
@@ -178,7 +174,7 @@ impl Net {
     }
 
     /// Whether the dial came to something.
-    pub fn dialled(&mut self, id: u64, waker: &Waker) -> Option<io::Result<()>> {
+    pub(crate) fn dialled(&mut self, id: u64, waker: &Waker) -> Option<io::Result<()>> {
         let connection = self.connections.get_mut(&id)?;
         match connection.state {
             State::Open => Some(Ok(())),
@@ -190,14 +186,14 @@ impl Net {
         }
     }
 
-    pub fn accept(&mut self, ip: IpAddr, waker: &Waker) -> Option<(IpAddr, u64)> {
+    pub(crate) fn accept(&mut self, ip: IpAddr, waker: &Waker) -> Option<(IpAddr, u64)> {
         let listener = self.listeners.get_mut(&ip)?;
         listener.waker = Some(waker.clone());
         listener.waiting.pop_front()
     }
 
     /// Sends over a connection.
-    pub fn send(&mut self, id: u64, side: usize, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, id: u64, side: usize, bytes: &[u8]) -> io::Result<()> {
         let mut due = self.now + self.travel();
         if self.rng.chance(self.loss) {
             self.lost += 1;
@@ -212,7 +208,7 @@ impl Net {
     }
 
     /// What has arrived, at most `most` bytes; `None`: nothing yet; empty: the other end is gone.
-    pub fn receive(&mut self, id: u64, side: usize, most: usize, waker: &Waker) -> Option<Vec<u8>> {
+    pub(crate) fn receive(&mut self, id: u64, side: usize, most: usize, waker: &Waker) -> Option<Vec<u8>> {
         let Some(connection) = self.connections.get_mut(&id) else { return Some(Vec::new()) };
         let pipe = &mut connection.pipes[1 - side];
         if pipe.arrived.is_empty() && !pipe.ended {
@@ -224,7 +220,7 @@ impl Net {
     }
 
     /// An end of a connection is dropped: the other hears of it, unless the machine is off.
-    pub fn hang_up(&mut self, id: u64, side: usize) {
+    pub(crate) fn hang_up(&mut self, id: u64, side: usize) {
         let due = self.now + self.travel();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.gone[side] = true;
@@ -234,23 +230,18 @@ impl Net {
     }
 
     /// Delivers what is due.
-    pub fn pump(&mut self, now: Millis) {
+    pub(crate) fn pump(&mut self, now: Millis) {
         self.now = now;
         let mut wake = Vec::new();
         let mut accepted = Vec::new();
         self.connections.retain(|id, connection| {
             let [from, to] = connection.ends;
             let ways = [(Site::Node(from), Site::Node(to)), (Site::Node(to), Site::Node(from))];
-            connection.shake_hands(
-                now,
-                ways,
-                (&self.cut, &self.off),
-                self.listeners.contains_key(&to),
-                |how| match how {
-                    true => accepted.push((to, from, *id)),
-                    false => {}
-                },
-            );
+            connection.shake_hands(now, ways, (&self.cut, &self.off), self.listeners.contains_key(&to), |how| {
+                if how {
+                    accepted.push((to, from, *id));
+                }
+            });
             if connection.state == State::Open || connection.state == State::Refused {
                 wake.extend(connection.dialler.take());
             }

@@ -29,40 +29,40 @@ use super::world::{Shared, Site, TICK};
 use crate::history::{Millis, What};
 
 /// Where peers dial each other.
-pub const PORT: u16 = 45_679;
+pub(crate) const PORT: u16 = 45_679;
 
 /// A read of the API server.
 const READ: Duration = Duration::from_secs(2);
 
 /// The address of the controller that has had `moves` others.
-pub fn address(n: u8, moves: u8) -> IpAddr {
+pub(crate) fn address(n: u8, moves: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, moves, n).into()
 }
 
 /// A running process.
-pub struct Process {
-    pub runtime: Runtime,
+pub(crate) struct Process {
+    pub(crate) runtime: Runtime,
     base: Instant,
     /// How far its own clock is, from its start.
     local: Millis,
     started: Millis,
-    pub handle: Handle,
-    pub site: Site0,
-    pub boot: BootId,
-    pub engine: MemEngine,
-    pub paused_until: Option<Millis>,
-    pub stop: CancellationToken,
+    pub(crate) handle: Handle,
+    pub(crate) site: Site0,
+    pub(crate) boot: BootId,
+    pub(crate) engine: MemEngine,
+    pub(crate) paused_until: Option<Millis>,
+    pub(crate) stop: CancellationToken,
 }
 
 /// What a process is started with.
-pub struct Start {
-    pub n: u8,
-    pub ip: IpAddr,
-    pub uid: PodUid,
-    pub skew: i64,
-    pub engine: MemEngine,
+pub(crate) struct Start {
+    pub(crate) n: u8,
+    pub(crate) ip: IpAddr,
+    pub(crate) uid: PodUid,
+    pub(crate) skew: i64,
+    pub(crate) engine: MemEngine,
     /// The rig's number of that storage.
-    pub storage: u64,
+    pub(crate) storage: u64,
 }
 
 /// The API server's word on our own service.
@@ -109,7 +109,7 @@ fn dice(rng: Rng) -> Dice {
 
 impl Process {
     /// Starts a controller.
-    pub fn start(world: &Shared, start: Start) -> Self {
+    pub(crate) fn start(world: &Shared, start: Start) -> Self {
         let (mut rng, now) = {
             let mut world = world.lock();
             (world.rng.fork(), world.now)
@@ -139,7 +139,7 @@ impl Process {
     }
 
     /// Lets it run until the world's `now`. False: the nemesis has stopped it at a point before.
-    pub fn step(&mut self, now: Millis) -> bool {
+    pub(crate) fn step(&mut self, now: Millis) -> bool {
         let target = now - self.started;
         let behind = target - self.local;
         let until = self.base + Duration::from_millis(target);
@@ -159,7 +159,7 @@ impl Process {
     }
 
     /// Goes on after a pause.
-    pub fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         self.paused_until = None;
         self.site.gate.go_on.notify_waiters();
     }

@@ -20,12 +20,12 @@ const WORK: Millis = 5_000;
 const PROMISCUOUS: Millis = 4_000;
 
 /// One instance.
-pub struct Instance {
-    pub receiver: Receiver,
-    pub ip: IpAddr,
-    pub container: String,
-    pub listens: bool,
-    pub ended: Option<(i32, Option<String>)>,
+pub(crate) struct Instance {
+    pub(crate) receiver: Receiver,
+    pub(crate) ip: IpAddr,
+    pub(crate) container: String,
+    pub(crate) listens: bool,
+    pub(crate) ended: Option<(i32, Option<String>)>,
     pod: usize,
 }
 
@@ -41,30 +41,30 @@ struct AppPod {
 
 /// See the module.
 #[derive(Default)]
-pub struct Pods {
+pub(crate) struct Pods {
     pods: Vec<AppPod>,
-    pub instances: BTreeMap<u64, Instance>,
+    pub(crate) instances: BTreeMap<u64, Instance>,
     by_ip: BTreeMap<IpAddr, u64>,
     free: Vec<IpAddr>,
     next: u64,
     /// The longest that a kubelet takes to report.
-    pub report_lag: Millis,
+    pub(crate) report_lag: Millis,
 }
 
 impl Pods {
     /// Who listens at `ip`.
-    pub fn at(&self, ip: IpAddr) -> Option<u64> {
+    pub(crate) fn at(&self, ip: IpAddr) -> Option<u64> {
         let instance = *self.by_ip.get(&ip)?;
         self.instances[&instance].listens.then_some(instance)
     }
 
     /// Instances that still wait for something.
-    pub fn waiting(&self) -> Vec<u64> {
+    pub(crate) fn waiting(&self) -> Vec<u64> {
         self.instances.iter().filter(|(_, instance)| instance.ended.is_none()).map(|(id, _)| *id).collect()
     }
 
     /// Pods whose init container has not ended well yet.
-    pub fn unserved(&self) -> usize {
+    pub(crate) fn unserved(&self) -> usize {
         self.pods.len() - self.served().len()
     }
 
@@ -73,7 +73,7 @@ impl Pods {
         self.instances.values().filter(well).map(|instance| instance.pod).collect()
     }
 
-    pub fn describe_unserved(&self) -> Vec<String> {
+    pub(crate) fn describe_unserved(&self) -> Vec<String> {
         let served = self.served();
         let unserved = self.pods.iter().enumerate().filter(|(number, _)| !served.contains(number));
         unserved.map(|(_, pod)| format!("{} {:?} at {}", pod.reference, pod.kind, pod.ip)).collect()
@@ -82,7 +82,7 @@ impl Pods {
 
 impl World {
     /// A pod is started.
-    pub fn start_pod(&mut self, kind: Kind, reuse: bool) {
+    pub(crate) fn start_pod(&mut self, kind: Kind, reuse: bool) {
         let number = self.pods.pods.len();
         let reused = if reuse { self.pods.free.pop() } else { None };
         if reused.is_some() {
@@ -172,7 +172,7 @@ impl World {
     }
 
     /// The instance's process ends. With 0 its pod goes on to its containers; otherwise another instance follows.
-    pub fn end_instance(&mut self, id: u64, code: i32) {
+    pub(crate) fn end_instance(&mut self, id: u64, code: i32) {
         let Some(instance) = self.pods.instances.get_mut(&id).filter(|instance| instance.ended.is_none()) else {
             return;
         };
@@ -207,7 +207,7 @@ impl World {
     }
 
     /// A push arrives at `instance`.
-    pub fn take_push(
+    pub(crate) fn take_push(
         &mut self,
         id: u64,
         attempt: AttemptId,
@@ -291,7 +291,7 @@ impl World {
             if world.vault.no_logins {
                 world.cover("login 503 after unwrap");
             }
-            if world.now >= until || !world.pods.instances.get(&id).is_some_and(|instance| instance.ended.is_none()) {
+            if world.now >= until || world.pods.instances.get(&id).is_none_or(|instance| instance.ended.is_some()) {
                 return world.worked(id, &attempt, Worked::NotNow, answer);
             }
             world.after(500, move |world| world.log_in(id, attempt, secret, until, answer));

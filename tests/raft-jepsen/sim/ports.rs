@@ -37,20 +37,20 @@ const REQUEST: Duration = Duration::from_secs(5);
 
 /// Where a controller is stopped by the nemesis, and where it goes on.
 #[derive(Default)]
-pub struct Gate {
-    pub stop: Notify,
-    pub go_on: Notify,
+pub(crate) struct Gate {
+    pub(crate) stop: Notify,
+    pub(crate) go_on: Notify,
 }
 
 /// One controller's process, as its ports see it.
 #[derive(Clone)]
-pub struct Site0 {
-    pub world: Shared,
-    pub n: u8,
-    pub ip: IpAddr,
-    pub skew: i64,
-    pub gate: Arc<Gate>,
-    pub ledger: RaftLedger,
+pub(crate) struct Site0 {
+    pub(crate) world: Shared,
+    pub(crate) n: u8,
+    pub(crate) ip: IpAddr,
+    pub(crate) skew: i64,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) ledger: RaftLedger,
 }
 
 /// See the module.
@@ -60,7 +60,7 @@ struct Port {
 }
 
 /// The ports for the leadership of `by`.
-pub fn ports(site: &Site0, by: Author, rng: Rng) -> Ports {
+pub(crate) fn ports(site: &Site0, by: Author, rng: Rng) -> Ports {
     let port = Arc::new(Port { site: site.clone(), by });
     let rng = Mutex::new(rng);
     Ports {
@@ -90,7 +90,7 @@ impl Site0 {
 }
 
 /// Proposes `command` through `ledger`, on record.
-pub async fn propose(site: &Site0, command: Command) -> Result<Reply, LedgerError> {
+pub(crate) async fn propose(site: &Site0, command: Command) -> Result<Reply, LedgerError> {
     let op = {
         let mut world = site.world.lock();
         world.ops += 1;

@@ -2,16 +2,16 @@
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
     /// The numbers of `seed`.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next one.
-    pub fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,22 +20,22 @@ impl Rng {
     }
 
     /// One from `from` to `to`, both included.
-    pub fn between(&mut self, from: u64, to: u64) -> u64 {
+    pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.roll() % (to - from + 1)
     }
 
     /// True in `percent` of a hundred cases.
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.roll() % 100 < percent
     }
 
     /// One of `all`, which must not be empty.
-    pub fn pick<T: Clone>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.roll() % all.len() as u64).unwrap()].clone()
+    pub(crate) fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[(self.roll() % all.len() as u64) as usize].clone()
     }
 
     /// A generator of its own.
-    pub fn fork(&mut self) -> Self {
+    pub(crate) fn fork(&mut self) -> Self {
         Self(self.roll())
     }
 }

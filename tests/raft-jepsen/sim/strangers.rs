@@ -33,7 +33,7 @@ struct Named {
 }
 
 /// Asks a running node in the name of a node that it is not.
-pub fn knock(sim: &mut Sim) -> bool {
+pub(crate) fn knock(sim: &mut Sim) -> bool {
     let Some(leader) = sim.leader() else { return false };
     let Some((_, others)) = whoever_asks(sim, leader) else { return false };
     let target = NodeId(sim.rng.roll());
@@ -42,7 +42,7 @@ pub fn knock(sim: &mut Sim) -> bool {
 }
 
 /// Asks the address of `n`, which has just lost its storage, for the vote of the node that it was.
-pub fn ask_for_the_dead(sim: &mut Sim, n: u8) {
+pub(crate) fn ask_for_the_dead(sim: &mut Sim, n: u8) {
     let Some((_, named)) = whoever_asks(sim, n) else { return };
     for time in 1..=TIMES {
         sim.after(time * EVERY, move |sim| ask(sim, n, named));

@@ -6,11 +6,11 @@ use super::rng::Rng;
 use crate::history::{Millis, SecretLeft};
 
 /// The wrapping TTL, in seconds: the reference's default is 60.
-pub const TTL_SECONDS: u32 = 60;
+pub(crate) const TTL_SECONDS: u32 = 60;
 
 /// What Vault does to a call that destroys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destroying {
+pub(crate) enum Destroying {
     /// What it should.
     Works,
     /// 403.
@@ -29,29 +29,29 @@ struct Secret {
 }
 
 /// See the module.
-pub struct Vault {
+pub(crate) struct Vault {
     rng: Rng,
     secrets: Vec<Secret>,
-    pub sealed: bool,
+    pub(crate) sealed: bool,
     /// Percent of the answers that are lost after a `secret_id` was made.
-    pub loses_answers: u64,
+    pub(crate) loses_answers: u64,
     /// Logins answer 503.
-    pub no_logins: bool,
-    pub destroying: Destroying,
+    pub(crate) no_logins: bool,
+    pub(crate) destroying: Destroying,
     /// The longest that it takes for anything.
-    pub slow: Millis,
+    pub(crate) slow: Millis,
 }
 
 /// What a wrapping token is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     Good,
     Used,
     Expired,
 }
 
 impl Vault {
-    pub fn new(rng: Rng) -> Self {
+    pub(crate) fn new(rng: Rng) -> Self {
         Self {
             rng,
             secrets: Vec::new(),
@@ -64,16 +64,16 @@ impl Vault {
     }
 
     /// How long a request takes.
-    pub fn takes(&mut self) -> Millis {
+    pub(crate) fn takes(&mut self) -> Millis {
         self.rng.between(1, self.slow)
     }
 
-    pub fn loses_this_answer(&mut self) -> bool {
+    pub(crate) fn loses_this_answer(&mut self) -> bool {
         self.rng.chance(self.loses_answers)
     }
 
     /// Makes a `secret_id`, and returns its number: the token's and the accessors' names follow from it.
-    pub fn make(&mut self, attempt: AttemptId, now: Millis) -> usize {
+    pub(crate) fn make(&mut self, attempt: AttemptId, now: Millis) -> usize {
         self.secrets.push(Secret { attempt, made: now, unwrapped: false, destroyed: false });
         self.secrets.len() - 1
     }
@@ -82,7 +82,7 @@ impl Vault {
         now >= secret.made + Millis::from(TTL_SECONDS) * 1_000
     }
 
-    pub fn look_up(&self, number: usize, now: Millis) -> Token {
+    pub(crate) fn look_up(&self, number: usize, now: Millis) -> Token {
         let secret = &self.secrets[number];
         match secret {
             _ if Self::expired(secret, now) => Token::Expired,
@@ -92,27 +92,26 @@ impl Vault {
     }
 
     /// Uses the wrapping token up.
-    pub fn unwrap(&mut self, number: usize, now: Millis) -> Token {
+    pub(crate) fn unwrap(&mut self, number: usize, now: Millis) -> Token {
         let token = self.look_up(number, now);
         self.secrets[number].unwrapped |= token == Token::Good;
         token
     }
 
     /// Whether a login with it works.
-    pub fn logs_in(&self, number: usize) -> bool {
+    pub(crate) fn logs_in(&self, number: usize) -> bool {
         !self.secrets[number].destroyed
     }
 
-    pub fn destroy(&mut self, number: usize) {
+    pub(crate) fn destroy(&mut self, number: usize) {
         self.secrets[number].destroyed = true;
     }
 
     /// What there is.
-    pub fn left(&self, now: Millis) -> Vec<SecretLeft> {
-        let left = self.secrets.iter().enumerate().filter(|(_, secret)| !secret.destroyed);
-        left.map(|(number, secret)| SecretLeft {
+    pub(crate) fn left(&self, now: Millis) -> Vec<SecretLeft> {
+        let left = self.secrets.iter().filter(|secret| !secret.destroyed);
+        left.map(|secret| SecretLeft {
             attempt: secret.attempt.clone(),
-            accessor: accessor(number),
             obtainable: !secret.unwrapped && !Self::expired(secret, now),
         })
         .collect()
@@ -120,11 +119,11 @@ impl Vault {
 }
 
 /// The accessor of a `secret_id`.
-pub fn accessor(number: usize) -> String {
+pub(crate) fn accessor(number: usize) -> String {
     format!("accessor-{number}")
 }
 
 /// Which `secret_id` an accessor or a wrapping token is of.
-pub fn number_in(name: &str) -> Option<usize> {
+pub(crate) fn number_in(name: &str) -> Option<usize> {
     name.rsplit_once('-')?.1.parse().ok()
 }

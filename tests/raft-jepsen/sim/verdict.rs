@@ -19,7 +19,7 @@ const QUIET_FOR: Millis = 1_500;
 
 /// What was seen last of each controller.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     belongs: BTreeMap<u8, (NodeId, ClusterId)>,
     leases: BTreeMap<u8, (BootId, Term)>,
     applied: BTreeMap<u8, (BootId, ClusterId, u64)>,
@@ -39,7 +39,7 @@ type Log = BTreeMap<u64, Vec<u8>>;
 
 impl Sim {
     /// Looks at every controller that runs.
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         let mut problems = Vec::new();
         for (n, replica) in &self.replicas {
             let Some(process) = replica.process.as_ref().filter(|process| process.paused_until.is_none()) else {
@@ -79,7 +79,7 @@ impl Sim {
     }
 
     /// Every init container has ended well, every replica is a member, nothing is open in the ledger; for a while.
-    pub fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let now = self.now();
         let quiet = self.rolling.is_none() && self.unserved() == 0 && self.is_whole() && self.open() == Some(0);
         if !quiet {
@@ -99,7 +99,7 @@ impl Sim {
     }
 
     /// Everything that is wrong.
-    pub fn judge(&mut self, quiet: bool) {
+    pub(crate) fn judge(&mut self, quiet: bool) {
         if !quiet {
             let leader = self.leader();
             let open = leader.and_then(|n| self.replicas[&n].process.as_ref()).map(|p| p.handle.ledger.open());

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::world::Shared;
 
 /// The network of the controller at `ip`.
-pub struct Wire {
-    pub ip: IpAddr,
-    pub world: Shared,
+pub(crate) struct Wire {
+    pub(crate) ip: IpAddr,
+    pub(crate) world: Shared,
 }
 
 /// One end of a connection.

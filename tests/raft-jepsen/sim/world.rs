@@ -19,11 +19,11 @@ use super::vault::Vault;
 use crate::history::{History, Millis, What};
 
 /// One step of the simulation. Nothing crosses the network faster.
-pub const TICK: Millis = 5;
+pub(crate) const TICK: Millis = 5;
 
 /// An end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Site {
+pub(crate) enum Site {
     /// A controller, by its address.
     Node(IpAddr),
     /// The API server.
@@ -37,19 +37,19 @@ pub enum Site {
 type Timer = Box<dyn FnOnce(&mut World) + Send>;
 
 /// See the module.
-pub struct World {
-    pub now: Millis,
-    pub rng: Rng,
-    pub history: History,
-    pub net: Net,
-    pub api: Api,
-    pub vault: Vault,
-    pub pods: Pods,
-    pub armed: Armed,
+pub(crate) struct World {
+    pub(crate) now: Millis,
+    pub(crate) rng: Rng,
+    pub(crate) history: History,
+    pub(crate) net: Net,
+    pub(crate) api: Api,
+    pub(crate) vault: Vault,
+    pub(crate) pods: Pods,
+    pub(crate) armed: Armed,
     /// How often each class of fault happened.
-    pub coverage: BTreeMap<String, u64>,
+    pub(crate) coverage: BTreeMap<String, u64>,
     /// Proposals, numbered.
-    pub ops: u64,
+    pub(crate) ops: u64,
     timers: BTreeMap<(Millis, u64), Timer>,
     sequence: u64,
     /// What was lost on its way: whoever waits for it waits.
@@ -58,11 +58,11 @@ pub struct World {
 
 /// The world, shared.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<World>>);
+pub(crate) struct Shared(Arc<Mutex<World>>);
 
 impl Shared {
     /// The world of `seed`.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         Self(Arc::new(Mutex::new(World {
             now: 0,
@@ -82,13 +82,13 @@ impl Shared {
     }
 
     /// The world. Never held across an `await`.
-    pub fn lock(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The way back of a call.
-pub struct Answer<T> {
+pub(crate) struct Answer<T> {
     from: Site,
     to: Site,
     sender: oneshot::Sender<T>,
@@ -96,7 +96,7 @@ pub struct Answer<T> {
 
 impl<T: Send + 'static> Answer<T> {
     /// Answers after `delay`, if the answer finds its way.
-    pub fn send(self, world: &mut World, delay: Millis, value: T) {
+    pub(crate) fn send(self, world: &mut World, delay: Millis, value: T) {
         let Self { from, to, sender } = self;
         world.after(delay, move |world| match world.net.message(from, to) {
             Some(travel) => world.after(travel, move |world| {
@@ -112,37 +112,37 @@ impl<T: Send + 'static> Answer<T> {
     }
 
     /// Is never answered: whoever asked waits.
-    pub fn lose(self, world: &mut World) {
+    pub(crate) fn lose(self, world: &mut World) {
         world.lost.push(Box::new(self.sender));
     }
 }
 
 impl World {
     /// Does `what` after `delay`.
-    pub fn after(&mut self, delay: Millis, what: impl FnOnce(&mut Self) + Send + 'static) {
+    pub(crate) fn after(&mut self, delay: Millis, what: impl FnOnce(&mut Self) + Send + 'static) {
         self.sequence += 1;
         self.timers.insert((self.now + delay, self.sequence), Box::new(what));
     }
 
     /// Notes what happened.
-    pub fn note(&mut self, what: What) {
+    pub(crate) fn note(&mut self, what: What) {
         self.history.push(self.now, what);
     }
 
     /// A class of faults was exercised.
-    pub fn cover(&mut self, class: &str) {
+    pub(crate) fn cover(&mut self, class: &str) {
         *self.coverage.entry(class.to_owned()).or_default() += 1;
     }
 
     /// The same, and it belongs into the trace.
-    pub fn fault(&mut self, class: &str, how: &str) {
+    pub(crate) fn fault(&mut self, class: &str, how: &str) {
         self.cover(class);
         self.note(What::Fault(format!("{class} {how}")));
     }
 
     /// Sends a request from `from` to `to`, where `serve` takes it up. The answer comes through the receiver; a broken
     /// connection closes it; what is lost on the way leaves it open for ever.
-    pub fn call<T: Send + 'static>(
+    pub(crate) fn call<T: Send + 'static>(
         &mut self,
         from: Site,
         to: Site,
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// The next step begins.
-    pub fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.now += TICK;
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > self.now {
