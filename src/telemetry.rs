@@ -8,9 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Format, Level};
 
-/// openraft warns of each message that a peer does not answer, thirty a second for each replica that is away, and calls
-/// an error what we try again. That a peer is away, and what we do about it, we log ourselves.
-const RAFT: &str = "openraft=off";
+/// openraft warns of each message that a peer does not answer, thirty a second for each replica that is away. That a peer
+/// is away, and what we do about it, we log ourselves; its errors are kept.
+const RAFT: &str = "openraft=error";
 
 /// Starts logging to standard error. Only our own modules log at `debug`: what libraries say there is theirs to
 /// word, and may hold what must not be logged.
