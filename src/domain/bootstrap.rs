@@ -24,7 +24,9 @@
 //!
 //! **What these rules cannot do**, said here since no rule of a node alone could:
 //! - Promises are in memory. One who restarts before it has joined forgets; two clusters then need a list that drops a
-//!   living pod, too, or two reads after the restart that are older than the restart.
+//!   living pod, too, or one that is older than the restart. Fresh reads are there so that no list is old.
+//! - Against such a list only a promise helps. A voter that is not named by two reads, and was promised nothing, is
+//!   overlooked: by an uninitialised node, and by a learner that starts over.
 //! - Rule 4 takes the API server's word. A peer that initialised, kept its storage, and is in a crash loop while every
 //!   other listed peer is new, is left behind: two clusters, which rule 5 reports once it is back. The other choice,
 //!   to wait, would block every roll-out that replaces a broken pod. The same holds for a living peer that is
@@ -259,14 +261,14 @@ impl Bootstrap {
         }
     }
 
-    /// Rule 5: never a voter, and every listed peer says that no voter of the remembered cluster exists. An absent
-    /// one says nothing, so it does not count.
+    /// Rule 5: never a voter, and every listed peer says that no voter of the remembered cluster exists, and so does
+    /// everyone to whom we are bound. An absent one says nothing, so it does not count.
     fn is_no_more(&self, round: &Round, mine: ClusterId) -> bool {
         let says_so = |peer: &Listed| match round.heard.get(&peer.uid) {
             Some(Heard::Answer(answer)) => !answer.standing.tells_of_voter(mine),
             _ => false,
         };
-        !self.standing.ever_voter() && self.others(round).all(says_so)
+        !self.standing.ever_voter() && self.others(round).chain(self.promises.receivers()).all(says_so)
     }
 
     /// The best door into `cluster`: the latest epoch, one that knows a leader, a voter; then by uid.

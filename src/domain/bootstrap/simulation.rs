@@ -37,7 +37,7 @@ fn reads() -> impl Strategy<Value = Reads> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn at_most_one_initialises_and_in_the_end_all_are_members_of_one_cluster(

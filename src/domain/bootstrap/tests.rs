@@ -240,7 +240,7 @@ fn another_incarnation_of_the_receiver_ends_a_promise() {
     assert_eq!(run(&mut one, round(&[1], &[(2, Heard::Answer(restarted))]), &[1]).decision, Decision::Initialise);
 }
 
-/// Found by the simulation. 1 has promised {1, 2} to 2, which has initialised since; 1 then reads the list from before 2.
+/// Found by the simulation: 1 has promised {1, 2} to 2, which has initialised since; 1 then reads a list without 2.
 #[test]
 fn a_list_that_has_forgotten_a_peer_makes_no_second_cluster_beside_the_one_it_was_promised() {
     let join = Decision::Join { at: listed(2), node: NodeId(2), cluster: ClusterId(7), epoch: Epoch(0) };
@@ -337,6 +337,29 @@ fn a_learner_whose_cluster_is_no_more_starts_over_and_a_voter_never_does() {
     }
     for mine in [remembers(7, true), member(7, true, false)] {
         assert_ne!(run(&mut node(1, mine), round(&[1, 2], &[(2, answer(2, NEW, &[]))]), &[1, 2]).decision, over);
+    }
+}
+
+/// Found by the simulation: a list of itself alone, from before the others, made a learner of theirs start over.
+#[test]
+fn a_learner_does_not_start_over_while_one_to_whom_it_is_bound_may_be_a_voter() {
+    let over = Decision::StartOver { cluster: ClusterId(7) };
+    for (heard, starts_over) in [
+        (answer(2, member(7, true, true), &[]), false),
+        (answer(2, remembers(7, true), &[]), false),
+        (silent(PodState::Running), false),
+        (silent(PodState::Gone), true),
+        (answer(2, NEW, &[2]), true),
+        (answer(2, member(8, true, true), &[]), true),
+    ] {
+        for mine in [remembers(7, false), member(7, false, false)] {
+            let mut one = node(1, NEW);
+            one.begin(&list(&[1, 2]));
+            one.answer(&probe(2));
+            one.set_standing(mine, None);
+            let ruling = run(&mut one, round(&[1], &[(2, heard.clone())]), &[1]);
+            assert_eq!(ruling.decision == over, starts_over, "{heard:?}: {ruling:?}");
+        }
     }
 }
 

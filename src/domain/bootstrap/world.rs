@@ -25,9 +25,10 @@ enum Task {
 }
 
 struct Process {
-    /// Which list was the latest one when it started. It reads no older one: it does not know what it promised before,
-    /// and with a list from before that promise it would form a second cluster, as the module's docs say.
+    /// The oldest list that it reads.
     since: usize,
+    /// Who relies on which answer of it, kept beside the rules, so that a promise that they forget is found.
+    promised: BTreeMap<PodUid, (BootId, Vec<PodUid>)>,
     bootstrap: Bootstrap,
     task: Task,
 }
@@ -38,6 +39,8 @@ struct Pod {
     listed: bool,
     node: NodeId,
     stored: Standing,
+    /// Started before.
+    started: bool,
     process: Option<Process>,
 }
 
@@ -48,7 +51,7 @@ pub(super) enum Reads {
     Fresh,
     /// The same, but pods may not be read.
     ListsAlone,
-    /// Lists may be older than those before, though not than the process that reads; no pod that exists is said not to run.
+    /// Lists may be older than those before, within limits (see `World::list`); no pod that exists is said not to run.
     Stale,
     /// Pod 0 is said not to run until it has initialised.
     Lagging,
@@ -100,16 +103,21 @@ impl World {
         // Not in the order of birth: the smallest uid may come last.
         let uid = PodUid::from(format!("{}-uid", ["d", "b", "f", "a", "g", "c", "e"][at]).as_str());
         let me = Listed { uid, name: format!("pod-{at}").into(), address: IpAddr::from([10, 0, 0, at as u8]) };
-        let (exists, listed, stored) = (true, false, STORAGE_LOST);
-        self.pods.push(Pod { me, exists, listed, node, stored, process: None });
+        let (exists, listed, started, stored) = (true, false, false, STORAGE_LOST);
+        self.pods.push(Pod { me, exists, listed, node, stored, started, process: None });
     }
 
     pub(super) fn start(&mut self, at: usize) {
-        let (boot, since) = (BootId(self.draw()), self.lists.len() - 1);
+        let (boot, latest) = (BootId(self.draw()), self.lists.len() - 1);
         let pod = &mut self.pods[at];
         if pod.exists && pod.process.is_none() {
             let me = Myself { uid: pod.me.uid.clone(), node: pod.node, boot, bound_to_pod: true };
-            pod.process = Some(Process { since, bootstrap: Bootstrap::new(me, pod.stored, None), task: Task::Read });
+            let since = if pod.started { latest } else { 0 };
+            pod.started = true;
+            pod.process = Some({
+                let (bootstrap, promised) = (Bootstrap::new(me, pod.stored, None), BTreeMap::new());
+                Process { since, promised, bootstrap, task: Task::Read }
+            });
         }
     }
 
@@ -121,10 +129,19 @@ impl World {
         }
     }
 
+    /// What a read gives. A stale one is no older than what these two allow, each for a hole that the module's docs
+    /// name: one who restarts has forgotten its promises, so it reads nothing from before its restart; and a voter to
+    /// whom the reader is not bound is always named, since nothing else would tell of it (but a voter reads anything).
     fn list(&self, at: usize, back: usize) -> Vec<Listed> {
-        let back = if self.reads == Reads::Stale { back } else { 0 };
-        let since = self.pods[at].process.as_ref().map_or(0, |process| process.since);
-        self.lists[self.lists.len().saturating_sub(1 + back).max(since)].clone()
+        let (latest, process) = (self.lists.len() - 1, self.pods[at].process.as_ref());
+        let Some(process) = process.filter(|_| self.reads == Reads::Stale) else { return self.lists[latest].clone() };
+        let bound = |me: &Listed| process.promised.contains_key(&me.uid);
+        let named = |list: &[Listed]| {
+            let mut voters = self.pods.iter().filter(|pod| pod.exists && pod.listed && pod.stored.ever_voter());
+            self.pods[at].stored.ever_voter() || voters.all(|voter| bound(&voter.me) || list.contains(&voter.me))
+        };
+        let mut oldest = latest.saturating_sub(back).max(process.since)..=latest;
+        oldest.find_map(|nth| Some(&self.lists[nth]).filter(|list| named(list))).unwrap_or(&self.lists[latest]).clone()
     }
 
     fn find(&self, uid: &PodUid) -> usize {
@@ -179,8 +196,21 @@ impl World {
         let probe = process.bootstrap.probe(std::slice::from_ref(&me)).unwrap();
         let Some(asked) = &mut self.pods[to].process else { return silent(Silence::Refused) };
         let answer = asked.bootstrap.answer(&probe);
+        if let Some(list) = &answer.list {
+            asked.promised.insert(me.uid, (probe.boot, list.clone()));
+        }
         // The promise was made, although nobody hears of it.
-        if self.cuts.contains(&(to, from)) { silent(Silence::TimedOut) } else { Heard::Answer(answer) }
+        if self.cuts.contains(&(to, from)) {
+            return silent(Silence::TimedOut);
+        }
+        let promised = &mut self.pods[from].process.as_mut().unwrap().promised;
+        if answer.standing == Standing::Uninitialised
+            && let Some((boot, list)) = promised.get(&peer.uid)
+            && (*boot != answer.boot || Some(list) != answer.list.as_ref())
+        {
+            promised.remove(&peer.uid);
+        }
+        Heard::Answer(answer)
     }
 
     /// One step of one node's task; everything else may happen between two of them.
