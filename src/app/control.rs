@@ -2,16 +2,21 @@
 //!
 //! Owns the translation from what Raft shows to what people read.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use crate::control::{
     Control, Ledger, Log, LogPosition, Member, MemberKind, Peer, Plan, Progress, Recovery, Role, Status, Storage,
     Verdict,
 };
+use crate::domain::ids::PodUid;
 use crate::domain::quorum::{self, Missing};
+use crate::raft::ports::Directory;
 use crate::raft::service::Handle;
 use crate::raft::status::{self, Seen};
 use crate::store::rocks;
@@ -19,13 +24,20 @@ use crate::store::rocks;
 /// A member that has acknowledged nothing for this long cannot be reached.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
 
+/// Names of pods are worth this wait: whoever asks may do so because the API server is in trouble.
+const NAMES_LIMIT: Duration = Duration::from_secs(1);
+
+/// Pods by uid, as the API server lists them.
+type Names = BTreeMap<PodUid, String>;
+
 /// See the module.
 pub(super) struct Replica {
     pub(super) handle: Handle,
+    pub(super) peers: Arc<dyn Directory>,
     pub(super) directory: PathBuf,
     pub(super) bound_to_pod: bool,
     pub(super) node: String,
-    pub(super) pod: Option<String>,
+    pub(super) pod: PodUid,
     /// How peers know each other, in words.
     pub(super) identity: &'static str,
 }
@@ -33,6 +45,7 @@ pub(super) struct Replica {
 #[async_trait]
 impl Control for Replica {
     async fn status(&self) -> Status {
+        let names = self.names().await;
         let storage = Storage {
             directory: self.directory.display().to_string(),
             bytes: rocks::disk_bytes(&self.directory).ok(),
@@ -41,7 +54,7 @@ impl Control for Replica {
         let empty = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
-            pod: self.pod.clone(),
+            pod: Some(name(&names, &self.pod)),
             cluster: None,
             epoch: 0,
             role: Role::Forming,
@@ -55,7 +68,7 @@ impl Control for Replica {
             identity: self.identity.to_owned(),
         };
         match self.handle.seen() {
-            Some(seen) => taking_part(&seen, empty),
+            Some(seen) => taking_part(&seen, &names, empty),
             None => Status { forming: Some(self.handle.forming()), ..empty },
         }
     }
@@ -68,11 +81,24 @@ impl Control for Replica {
     }
 }
 
-fn taking_part(seen: &Seen, empty: Status) -> Status {
+impl Replica {
+    /// None where the API server does not say: a uid is shown instead.
+    async fn names(&self) -> Names {
+        let listed = timeout(NAMES_LIMIT, self.peers.listed()).await;
+        let listed = listed.ok().and_then(Result::ok).unwrap_or_default();
+        listed.into_iter().map(|peer| (peer.uid, peer.name.to_string())).collect()
+    }
+}
+
+fn name(names: &Names, pod: &PodUid) -> String {
+    names.get(pod).cloned().unwrap_or_else(|| pod.to_string())
+}
+
+fn taking_part(seen: &Seen, names: &Names, empty: Status) -> Status {
     let members = seen.members.iter().map(|member| Member {
         node: member.node.to_string(),
         address: member.member.address.to_string(),
-        pod: Some(member.member.pod.to_string()),
+        pod: Some(name(names, &member.member.pod)),
         kind: if member.voter { MemberKind::Voter } else { MemberKind::Learner },
         progress: member.lag.map(|lag| Progress {
             lag,

@@ -244,10 +244,11 @@ impl Deliveries {
 async fn serve_control(config: &Config, node: &Node, tasks: &TaskTracker, stop: &CancellationToken) {
     let replica = control::Replica {
         handle: node.handle.clone(),
+        peers: node.directory.clone(),
         directory: node.raft_dir.clone(),
         bound_to_pod: node.bound_to_pod,
         node: node.node.to_string(),
-        pod: Some(node.uid.to_string()),
+        pod: node.uid.clone(),
         identity: node::identity_in_words(&config.raft.identity),
     };
     match Socket::bind(&config.raft_dir).await {

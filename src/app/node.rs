@@ -60,18 +60,27 @@ pub(super) struct Node {
     pub(super) ip: IpAddr,
     pub(super) raft_dir: PathBuf,
     store: Store,
-    runtime: Runtime,
+    _threads: Threads,
+}
+
+/// Raft's threads. Wherever this is dropped: a bare runtime would panic in async code, in the place of an exit code.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Node {
-    /// Waits for Raft's end, closes the storage, and gives the threads back.
+    /// Waits for Raft's end, and closes the storage.
     pub(super) async fn close(self) {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "Raft died while it stopped");
         }
         self.store.close().await;
-        // Dropped in async code a runtime would block.
-        self.runtime.shutdown_background();
     }
 }
 
@@ -188,6 +197,7 @@ pub(super) async fn start(
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(THREADS).thread_name("raft").enable_all().build().map_err(Error::Threads)?;
     let task = runtime.spawn(service.run(stop));
+    let _threads = Threads(Some(runtime));
     Ok(Node {
         handle,
         leaderships,
@@ -201,7 +211,7 @@ pub(super) async fn start(
         ip,
         raft_dir: config.raft_dir.clone(),
         store,
-        runtime,
+        _threads,
     })
 }
 

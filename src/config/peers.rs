@@ -9,6 +9,9 @@ use rustls::pki_types::ServerName;
 
 use super::lenient::{Context, Section};
 
+/// Where replicas listen for each other, as the Go version's do.
+const RAFT_PORT: u16 = 45_679;
+
 /// `host` or `host:port`; the host is a DNS name, an IPv4 address or an IPv6 address in brackets.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PeerAddr {
@@ -57,6 +60,12 @@ pub(super) fn read(section: &Section<'_>, cx: &mut Context<'_>) -> Vec<PeerAddr>
     let mut peers = Vec::new();
     for setting in section.list("peers", cx).map(|setting| setting.value).unwrap_or_default() {
         match PeerAddr::parse(setting.value.trim()) {
+            Some(PeerAddr { port: Some(port), .. }) if port != RAFT_PORT => {
+                cx.problem(
+                    &setting.spot,
+                    format!("has the port {port}; all replicas listen on {RAFT_PORT}: leave it out"),
+                );
+            }
             Some(peer) if peers.contains(&peer) => cx.problem(&setting.spot, "names a peer for the second time"),
             Some(peer) => peers.push(peer),
             None => cx.problem(

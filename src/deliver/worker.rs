@@ -188,6 +188,10 @@ async fn claim(ctx: &Context, job: &Job, progress: &mut Progress) -> Result<Atte
 
 /// Whether there is a claim that may be used now.
 async fn confirm_claim(ctx: &Context, key: &InstanceKey, progress: &mut Progress) -> Result<bool, Turn> {
+    // SEEDED BUG
+    if seeded::on(Bug::NoClaim) {
+        return Ok(true);
+    }
     let Some((attempt, confirmed)) = &mut progress.claim else { return Ok(false) };
     // FENCING: an old claim says nothing about who leads now.
     if confirmed.elapsed() > CLAIM_FRESH {

@@ -19,11 +19,14 @@
 //! that made it initialise: impossible. If only B lists a, then a has promised B to b, and may not initialise under A
 //! before b answers with another list, after which b needs a new round. If a third node answered both, it is `held`
 //! for b until its promise to a has ended. A promise ends by an answer to a probe that was sent after the promise was
-//! made: neither a delayed frame nor a dead incarnation can end it.
+//! made, and only by one of an uninitialised node: neither a delayed frame nor a dead incarnation can end it, nor that
+//! its receiver has initialised. So whoever was promised anything is asked even where a later list is an older one.
 //!
 //! **What these rules cannot do**, said here since no rule of a node alone could:
-//! - Promises are in memory. One who restarts within somebody's round forgets; two clusters then need a list that
-//!   drops a living pod, too.
+//! - Promises are in memory. One who restarts before it has joined forgets; two clusters then need a list that drops a
+//!   living pod, too, or one that is older than the restart. Fresh reads are there so that no list is old.
+//! - Against such a list only a promise helps. A voter that is not named by two reads, and was promised nothing, is
+//!   overlooked: by an uninitialised node, and by a learner that starts over.
 //! - Rule 4 takes the API server's word. A peer that initialised, kept its storage, and is in a crash loop while every
 //!   other listed peer is new, is left behind: two clusters, which rule 5 reports once it is back. The other choice,
 //!   to wait, would block every roll-out that replaces a broken pod. The same holds for a living peer that is
@@ -182,10 +185,11 @@ impl Bootstrap {
         if clusters.len() > 1 {
             return Decision::Conflict { clusters: clusters.into_iter().collect() };
         }
-        if let Some(join) = clusters.first().and_then(|cluster| self.joinable(round, *cluster, Epoch(0))) {
-            return join;
+        match clusters.first() {
+            // Without a door we wait: where a member answers nobody forms another cluster, whatever the list.
+            Some(cluster) => self.joinable(round, *cluster, Epoch(0)).unwrap_or(Decision::Wait),
+            None => self.form(round, reasons),
         }
-        self.form(round, reasons)
     }
 
     /// Rule 3, on a list that has stood since before the first probe of this round.
@@ -206,6 +210,14 @@ impl Bootstrap {
             } else if !round.heard.contains_key(&peer.uid) {
                 let (silence, pod) = (Silence::TimedOut, PodState::Unknown);
                 reasons.push(Reason::Silent { peer: peer.clone(), silence, pod, asked: false });
+            }
+        }
+        for peer in self.promises.receivers().filter(|peer| !list.contains(&peer.uid)) {
+            // One that is not listed has no vote, but what it is counts.
+            if let Some(Heard::Answer(answer)) = round.heard.get(&peer.uid)
+                && answer.standing != Standing::Uninitialised
+            {
+                reasons.extend(Reason::of_answer(peer, answer, &list));
             }
         }
         reasons.extend(self.promises.against(&list).cloned().map(|to| Reason::Promised { to }));
@@ -249,14 +261,14 @@ impl Bootstrap {
         }
     }
 
-    /// Rule 5: never a voter, and every listed peer says that no voter of the remembered cluster exists. An absent
-    /// one says nothing, so it does not count.
+    /// Rule 5: never a voter, and every listed peer says that no voter of the remembered cluster exists, and so does
+    /// everyone to whom we are bound. An absent one says nothing, so it does not count.
     fn is_no_more(&self, round: &Round, mine: ClusterId) -> bool {
         let says_so = |peer: &Listed| match round.heard.get(&peer.uid) {
             Some(Heard::Answer(answer)) => !answer.standing.tells_of_voter(mine),
             _ => false,
         };
-        !self.standing.ever_voter() && self.others(round).all(says_so)
+        !self.standing.ever_voter() && self.others(round).chain(self.promises.receivers()).all(says_so)
     }
 
     /// The best door into `cluster`: the latest epoch, one that knows a leader, a voter; then by uid.
@@ -308,3 +320,5 @@ fn clusters_of_members(round: &Round) -> BTreeSet<ClusterId> {
 mod simulation;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

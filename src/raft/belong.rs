@@ -130,6 +130,9 @@ impl Belonging {
 
     /// Whether the leader has heard.
     async fn show_to_leader(&self) -> bool {
+        if self.running.departs.load(Ordering::Relaxed) {
+            return true;
+        }
         let Some(member) = self.myself.clone() else { return false };
         if self.running.is_leader() {
             self.running.present(self.running.identity.node, member);
@@ -177,6 +180,9 @@ impl Belonging {
 
     /// Shows us to members of our cluster that know a leader: they may have removed us, and forgotten.
     async fn show_to_whoever_knows(&self, found: &Found) -> bool {
+        if self.running.departs.load(Ordering::Relaxed) {
+            return false;
+        }
         let Some(member) = &self.myself else { return false };
         let mine = (self.running.identity.cluster, self.running.identity.epoch);
         for (uid, heard) in &found.heard {
@@ -239,10 +245,16 @@ impl Belonging {
     }
 }
 
-/// Notes whether this node votes, and notices when Raft dies. Returns why it did.
+/// Notes whether this node votes and where the others are, and notices when Raft dies. Returns why it did.
 pub(super) async fn watch_raft(running: Arc<Running>, store: crate::store::Store) -> String {
     let mut metrics = running.raft.metrics();
+    let mut noted = None;
     loop {
+        let newest = *metrics.borrow_watched().membership_config.log_id();
+        if newest != noted {
+            running.note_places();
+            noted = newest;
+        }
         if let Err(fatal) = &metrics.borrow_watched().running_state {
             return fatal.to_string();
         }

@@ -25,6 +25,7 @@ mod suspect;
 #[cfg(test)]
 mod tests;
 mod types;
+mod warm;
 
 pub use ledger::RaftLedger;
 pub use running::Timings;

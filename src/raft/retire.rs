@@ -3,6 +3,7 @@
 //! Owns the two steps that SIGTERM asks of Raft; what lies between them (pushes that are under way) is not its matter.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -64,6 +65,7 @@ impl Running {
 
     /// Has the leader take this node out of the voters. Gives up after a while: the others notice by themselves then.
     pub(super) async fn leave(self: &Arc<Self>) {
+        self.departs.store(true, Ordering::Relaxed);
         // Who is alone has nobody to leave the ledger to.
         if self.configuration().members.len() == 1 {
             return;

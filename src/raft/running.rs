@@ -92,6 +92,8 @@ pub(super) struct Running {
     pub(super) belongs: AtomicBool,
     /// We are, or were, a voter: our log may hold what no other one does.
     pub(super) ever_voter: AtomicBool,
+    /// We are on our way out: nobody is to take us up again.
+    pub(super) departs: AtomicBool,
     /// Who spoke to us as the leader last, and when.
     heard: Mutex<Option<(NodeId, Instant)>>,
     lease: Duration,
@@ -129,6 +131,7 @@ impl Running {
             wake: Notify::new(),
             belongs: AtomicBool::new(belongs),
             ever_voter: AtomicBool::new(ever_voter),
+            departs: AtomicBool::new(false),
             heard: Mutex::default(),
             // A tenth less than followers wait: clocks of two machines do not run equally fast.
             lease: timings.election_max * 9 / 10,
@@ -278,6 +281,15 @@ impl Running {
             (*node, Progress { caught_up, silent_for })
         };
         matched.iter().map(progress).collect()
+    }
+
+    /// Notes where members are, by the newest configuration.
+    pub(super) fn note_places(&self) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        self.links.places.keep(|node| membership.get_node(&node).is_some());
+        membership.nodes().for_each(|(node, member)| self.links.places.note(*node, member.address));
     }
 
     /// Who has asked to leave.

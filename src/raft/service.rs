@@ -17,12 +17,12 @@ use super::front::{Front, HANG_UPS};
 use super::ledger::RaftLedger;
 use super::ports::Directory;
 use super::rounds::{Found, Rounds};
-use super::rpc::client::{Link, Links};
+use super::rpc::client::{Elections, Link, Links, MemberPlaces};
 use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
 use super::rpc::network::{Isolated, Network};
 use super::rpc::server::Server;
 use super::running::{Running, Timings, seeded};
-use super::{leader, reconcile, reform, suspect};
+use super::{leader, reconcile, reform, suspect, warm};
 use crate::clock::Dice;
 use crate::deliver::ports::Leadership;
 use crate::domain::bootstrap::{Decision, Myself, READY_WITHOUT_IDENTITY_AFTER};
@@ -326,6 +326,7 @@ impl Service {
             AbortOnDropHandle::new(tokio::spawn(leader::follow(running.clone(), *boot, self.leaderships.clone())));
         let _reconciles =
             AbortOnDropHandle::new(tokio::spawn(reconcile::always(running.clone(), directory.clone(), grace)));
+        let _keeps_warm = AbortOnDropHandle::new(tokio::spawn(warm::always(running.clone())));
         let belonging = Belonging {
             running: running.clone(),
             rounds: self.rounds(),
@@ -349,7 +350,9 @@ impl Service {
 
     async fn start(&self, cluster: ClusterId, epoch: Epoch, belongs: bool) -> Result<Arc<Running>, Error> {
         let node = self.options.marker.node;
-        let links = Links { network: self.network.clone(), node, cluster, epoch, port: self.options.listen.port() };
+        let (network, port) = (self.network.clone(), self.options.listen.port());
+        let (places, elections) = (MemberPlaces::default(), Elections::default());
+        let links = Links { network, node, cluster, epoch, port, places, elections };
         let store = self.options.store.clone();
         Running::start(store, links, self.options.timings, belongs).await.map_err(Error::Storage)
     }

@@ -26,7 +26,7 @@ const STAGGER: Duration = Duration::from_millis(25);
 const AGAIN: Duration = Duration::from_millis(30);
 
 /// Tries until the ordinary timeout takes over.
-const TRIES: u32 = 8;
+const TRIES: u32 = 5;
 
 /// Looks after `leader`, whose connection to us has just ended.
 pub(super) async fn look_after(running: Arc<Running>, leader: NodeId, timings: Timings) {
@@ -42,11 +42,35 @@ pub(super) async fn look_after(running: Arc<Running>, leader: NodeId, timings: T
     let Some(after) = after else { return };
     tracing::info!(%leader, "the leader is gone: its port is closed; an election follows when its lease is over");
     sleep_until(last_heard + after).await;
-    for _ in 0..TRIES {
+    let mut vote = running.metrics().vote;
+    for wait in waits() {
         let still = running.leader().is_none_or(|(node, _)| node == leader);
-        if !still || running.raft.trigger().elect(true).await.is_err() {
+        if !still {
             return;
         }
-        sleep(AGAIN).await;
+        // Somebody has begun an election since we looked: one more now would only make both fail.
+        let now = running.metrics().vote;
+        if now == vote && running.raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+        vote = now;
+        sleep(wait).await;
+    }
+}
+
+/// Between tries. Each one longer than the last: a new try throws away the answers to the one before, and on a busy
+/// machine they take their time.
+fn waits() -> impl Iterator<Item = Duration> {
+    (0..TRIES).map(|tried| AGAIN * 2_u32.pow(tried))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_try_leaves_more_time_for_its_answers() {
+        let millis: Vec<u128> = waits().map(|wait| wait.as_millis()).collect();
+        assert_eq!(millis, [30, 60, 120, 240, 480]);
     }
 }

@@ -143,6 +143,8 @@ async fn old_account(world: &World, namespace: &str) -> Result<PathBuf> {
 fn start(world: &World, yaml: &str, namespace: &str, arguments: &[&str]) -> Result<Running> {
     // On the tmpfs of this test's namespaces, where nothing is left behind.
     let directory = tempfile::tempdir()?.keep();
+    // But for the storage: two controllers cannot share one.
+    let yaml = yaml.replace("/var/lib/kubernetes-vault/", &format!("{}/", directory.join("raft").display()));
     std::fs::write(directory.join("given.yml"), yaml)?;
     let mut command = Command::new(CONTROLLER);
     command

@@ -36,6 +36,7 @@ fn series(section: Section) -> Result<(&'static str, &'static str)> {
 async fn check(world: &World) -> Result<()> {
     let namespace = world.namespace().await?;
     let controller = Controller::at_work(world, &Settings::good(world, &namespace)).await?;
+    controller.metrics_with(world, "kubernetesvault_raft_leader_changes_seen_total 1").await?;
     let page = controller.metrics_with(world, "kubernetesvault_kubernetes_discovered_nodes_total 1").await?;
     before_any_push(&page)?;
     for _ in 0..PUSHES {

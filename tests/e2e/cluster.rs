@@ -181,7 +181,9 @@ impl Cluster {
     /// Runs a shell script in a container. For cases on the testbed.
     pub(crate) async fn shell(&self, namespace: &str, pod: &str, container: &str, script: &str) -> Result<String> {
         let node = self.bed()?.node_of(namespace, pod)?;
-        let output = node.exec(namespace, pod, container, &["/bin/sh", "-c", script]).await?;
+        // An image's own PATH may have nothing but its program.
+        let script = format!("PATH=$PATH:/usr/bin:/bin; {script}");
+        let output = node.exec(namespace, pod, container, &["/bin/sh", "-c", &script]).await?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "a script in {namespace}/{pod} failed: {error}");
         Ok(String::from_utf8(output.stdout)?)

@@ -1,8 +1,7 @@
 //! The controller in the cluster: the manifests of `deploy/`, RBAC included, with a case's names and configuration.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::ListParams;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -39,6 +38,8 @@ pub(crate) struct Settings<'a> {
     /// Where they are mounted.
     pub(crate) mounts: Vec<Value>,
     pub(crate) init_containers: Vec<Value>,
+    /// What runs instead of the quick start's Deployment.
+    pub(crate) replicas: Option<Vec<Value>>,
 }
 
 /// A controller that was applied.
@@ -51,7 +52,10 @@ impl Controller {
     pub(crate) async fn apply(cluster: &Cluster, settings: &Settings<'_>) -> Result<Self> {
         let namespace = settings.namespace;
         let rbac = if settings.rbac == Rbac::OneNamespace { RBAC_ONE_NAMESPACE } else { RBAC };
-        for mut object in documents(rbac)?.into_iter().chain(documents(SERVICE)?) {
+        let around = [documents(rbac)?, documents(SERVICE)?].concat();
+        // Replicas that bring a service of their own bring all that they need.
+        let complete = settings.replicas.iter().flatten().any(|object| object["kind"] == "Service");
+        for mut object in around.into_iter().filter(|_| !complete) {
             rename(&mut object, namespace, settings.rbac);
             cluster.apply(&object).await?;
         }
@@ -62,18 +66,29 @@ impl Controller {
         let data = json!({"addr": cluster.vault.for_pods, "token": settings.token});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data});
         cluster.apply(&secret).await?;
-        cluster.apply(&deployment(settings)?).await?;
+        for mut object in settings.replicas.clone().map_or_else(|| Ok(vec![deployment(settings)?]), Ok::<_, Error>)? {
+            rename(&mut object, namespace, settings.rbac);
+            if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
+                container["image"] = json!("kubernetes-vault/controller:dev");
+            }
+            cluster.apply(&object).await?;
+        }
         Ok(Self { namespace: namespace.to_owned() })
     }
 
-    /// The name of its pod.
+    /// The name of its pod; one of several.
     pub(crate) async fn pod(&self, cluster: &Cluster) -> Result<String> {
-        let pods: Api<Pod> = cluster.pods(&self.namespace);
-        let parameters = ListParams::default().labels("app.kubernetes.io/name=kubernetes-vault");
         eventually("pod of the controller", LIMIT, || async {
-            Ok(pods.list(&parameters).await?.items.into_iter().find_map(|pod| pod.metadata.name))
+            Ok(self.pods(cluster).await?.into_iter().find_map(|pod| pod.metadata.name))
         })
         .await
+    }
+
+    /// Its pods, by name.
+    pub(crate) async fn pods(&self, cluster: &Cluster) -> Result<Vec<Pod>> {
+        let all = cluster.pods(&self.namespace).list(&ListParams::default()).await?.items;
+        let is_ours = |pod: &Pod| pod.spec.iter().flat_map(|spec| &spec.containers).any(|one| one.name == NAME);
+        Ok(all.into_iter().filter(is_ours).collect())
     }
 
     /// Waits until it says that it is ready.
@@ -92,8 +107,15 @@ impl Controller {
         self.page(cluster, &self.pod(cluster).await?, 9090, "metrics").await
     }
 
+    /// What was printed since the last start; by several replicas, one after another.
     pub(crate) async fn logs(&self, cluster: &Cluster) -> Result<String> {
-        cluster.logs(&self.namespace, &self.pod(cluster).await?, NAME).await
+        let mut pods = self.pods(cluster).await?.into_iter().filter_map(|pod| pod.metadata.name).peekable();
+        ensure!(pods.peek().is_some(), "the controller has no pod");
+        let mut logs = String::new();
+        for pod in pods {
+            logs += &cluster.logs(&self.namespace, &pod, NAME).await?;
+        }
+        Ok(logs)
     }
 
     /// Kills its process with SIGKILL.
@@ -139,9 +161,7 @@ pub(crate) fn rename(object: &mut Value, namespace: &str, rbac: Rbac) {
 
 fn deployment(settings: &Settings<'_>) -> Result<Value> {
     let mut object = documents(DEPLOYMENT)?.pop().context("no deployment")?;
-    object["metadata"]["namespace"] = json!(settings.namespace);
     let spec = object.pointer_mut("/spec/template/spec").context("a deployment without pods")?;
-    spec["containers"][0]["image"] = json!("kubernetes-vault/controller:dev");
     if !settings.init_containers.is_empty() {
         spec["initContainers"] = json!(settings.init_containers);
     }

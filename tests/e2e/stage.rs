@@ -39,6 +39,10 @@ pub(crate) struct Plan {
     pub(crate) volumes: Vec<Value>,
     pub(crate) mounts: Vec<Value>,
     pub(crate) init_containers: Vec<Value>,
+    /// What runs instead of the quick start's Deployment.
+    pub(crate) replicas: Option<Vec<Value>>,
+    /// The section `raft` of the configuration.
+    pub(crate) raft: Value,
 }
 
 impl Plan {
@@ -55,6 +59,8 @@ impl Plan {
             volumes: Vec::new(),
             mounts: Vec::new(),
             init_containers: Vec::new(),
+            replicas: None,
+            raft: json!({}),
         }
     }
 }
@@ -92,6 +98,7 @@ impl Stage {
                 "watchNamespace": plan.watch.unwrap_or_else(|| format!("~^{name}$")),
                 "serviceNamespace": system, "service": "kubernetes-vault",
             },
+            "raft": plan.raft,
             "prometheus": {"address": ":9090"},
             "log": {"level": "debug"},
         });
@@ -103,6 +110,7 @@ impl Stage {
             volumes: plan.volumes,
             mounts: plan.mounts,
             init_containers: plan.init_containers,
+            replicas: plan.replicas,
         };
         let controller = Controller::apply(cluster, &settings).await?;
         Ok(Self { cluster: cluster.clone(), name, mount: plan.mount, role_id, controller, token })

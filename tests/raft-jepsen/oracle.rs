@@ -32,6 +32,8 @@ struct Instance {
     kind: Kind,
     pod: PodUid,
     accepted: Vec<AttemptId>,
+    /// Its exit code.
+    code: Option<i32>,
     /// A push for another pod came here.
     mistaken: bool,
 }
@@ -109,12 +111,18 @@ impl Reading {
                 }
             }
             What::Instance { instance, kind, pod, .. } => {
-                let fresh = Instance { kind: *kind, pod: pod.clone(), accepted: Vec::new(), mistaken: false };
+                let fresh =
+                    Instance { kind: *kind, pod: pod.clone(), accepted: Vec::new(), code: None, mistaken: false };
                 self.instances.insert(*instance, fresh);
             }
             What::Pushed { instance, meant_for, .. } => {
                 let Some(known) = self.instances.get_mut(instance) else { return };
                 known.mistaken |= known.pod != *meant_for;
+            }
+            What::InstanceEnded { instance, code } => {
+                if let Some(known) = self.instances.get_mut(instance) {
+                    known.code = Some(*code);
+                }
             }
             What::Accepted { instance, attempt } => self.accepted(*at, *instance, attempt),
             What::Ended { n, .. } => self.ended.entry(*n).or_default().push(place),
@@ -161,6 +169,8 @@ impl Reading {
         for (id, attempt) in &self.attempts {
             let Some((verdict, ..)) = attempt.verdict else { continue };
             let taken = attempt.accepted_by.and_then(|instance| self.instances.get(&instance));
+            // What an instance took that ended badly is of no use to anybody: its successor gets its own.
+            let taken = taken.filter(|instance| instance.code.is_none_or(|code| code == 0));
             let wrong = match verdict {
                 // The Go version says 200 before its work, and to a push that it drops; and who names no attempt leaves
                 // the ledger to conclude which it was. Ours does neither.

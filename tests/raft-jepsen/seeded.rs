@@ -3,7 +3,7 @@
 use kubernetes_vault::seeded::{Bug, here};
 use libtest_mimic::{Failed, Trial};
 
-use crate::sim::nemesis::{Fault, Point};
+use crate::sim::nemesis::Fault;
 use crate::{sim, store};
 
 /// Seeds that a bug may survive.
@@ -23,7 +23,7 @@ fn brought_out_by(bug: Bug) -> Fault {
         Bug::NodeIdReused | Bug::VoteWhileUninitialised => Fault::LoseStorage,
         Bug::NoTargetCheck => Fault::Strangers,
         Bug::LeaderRestored => Fault::QuickRestart,
-        Bug::BusyIsDelivered => Fault::PauseAt(Point::Send),
+        Bug::BusyIsDelivered => Fault::LosePushAnswers,
         Bug::UnknownIsRefused => Fault::Lossy,
         Bug::NoSyncInRocks | Bug::NoClaim | Bug::DoneBeforeCommit => Fault::KillLeader,
     }

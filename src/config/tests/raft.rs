@@ -36,14 +36,17 @@ fn defaults() {
 #[test]
 fn every_key_is_read() {
     let raft = accept(&with_raft(&format!(
-        "secrets: [{FIRST}, {SECOND}], clusterName: blue, peers: [kv-0, 'kv-1:45679', '[fd00::1]:1'], heartbeat: 100ms, \
+        "secrets: [{FIRST}, {SECOND}], clusterName: blue, peers: [kv-0, 'kv-1:45679', '[fd00::1]:45679'], heartbeat: 100ms, \
          electionMin: 0.5s, electionMax: 1s, deadServerGrace: 1h, leaveOnTerminate: Always"
     )))
     .raft;
     let PeerIdentity::Secrets(first, Some(second)) = &raft.identity else { panic!("another identity") };
     assert_eq!([first.expose_secret(), second.expose_secret()], [FIRST, SECOND]);
     assert_eq!(raft.cluster_name, "blue");
-    assert_eq!(raft.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["kv-0", "kv-1:45679", "[fd00::1]:1"]);
+    assert_eq!(
+        raft.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["kv-0", "kv-1:45679", "[fd00::1]:45679"]
+    );
     let Timing { heartbeat, election_min, election_max, dead_server_grace } = raft.timing;
     assert_eq!([heartbeat, election_min, election_max].map(|time| time.as_millis()), [100, 500, 1000]);
     assert_eq!(dead_server_grace, Duration::from_hours(1));

@@ -1,8 +1,9 @@
 //! What we have promised to whom: not to initialise under another list than the one that we answered with.
 //!
-//! A promise ends when its receiver, asked after the promise was made, answers with another list, or as another
-//! incarnation, or is absent: its pod is gone, or neither listed nor running. What must never happen: a delayed frame
-//! ends one, so nothing that a receiver sends by itself does.
+//! A promise ends when its receiver, asked after the promise was made, answers as uninitialised with another list or
+//! as another incarnation, or is absent: its pod is gone, or neither listed nor running. What must never happen: a
+//! delayed frame ends one, so nothing that a receiver sends by itself does; nor does the cluster that it was made for,
+//! since then nobody would ask the receiver any more once a list does not name it.
 
 use super::{Heard, Listed, PodState, PodUid, Round, Standing};
 use crate::domain::ids::BootId;
@@ -73,12 +74,10 @@ impl Promises {
 fn is_over(promise: &Promise, round: &Round) -> bool {
     let listed = || round.listed.iter().any(|listed| listed.uid == promise.to.uid);
     match round.heard.get(&promise.to.uid) {
-        Some(Heard::Answer(answer)) if answer.boot != promise.boot => true,
-        Some(Heard::Answer(answer)) => match answer.standing {
-            Standing::Uninitialised => answer.list.as_ref() != Some(&promise.list),
-            Standing::Initialising => false,
-            Standing::Remembers { .. } | Standing::Member { .. } => true,
-        },
+        Some(Heard::Answer(answer)) => {
+            let another = answer.boot != promise.boot || answer.list.as_ref() != Some(&promise.list);
+            answer.standing == Standing::Uninitialised && another
+        }
         Some(Heard::Silent(_, PodState::Gone)) => true,
         Some(Heard::Silent(_, PodState::Running)) => false,
         Some(Heard::Silent(_, PodState::NotRunning | PodState::Unknown)) => !listed(),

@@ -29,7 +29,7 @@ pub struct Myself {
 /// What one round has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// The fresh read that [`Bootstrap::begin`] was given.
+    /// The fresh read that [`begin`](super::Bootstrap::begin) was given.
     pub listed: Vec<Listed>,
     /// What became of the probe to each peer that `begin` named.
     pub heard: BTreeMap<PodUid, Heard>,

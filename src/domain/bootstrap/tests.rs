@@ -212,6 +212,14 @@ fn an_answer_is_a_promise_not_to_initialise_under_another_list() {
 }
 
 #[test]
+fn nobody_builds_on_the_list_of_one_who_is_bound_elsewhere() {
+    let Heard::Answer(mut bound) = answer(2, NEW, &[1, 2]) else { unreachable!() };
+    bound.held = true;
+    let ruling = run(&mut node(1, NEW), round(&[1, 2], &[(2, Heard::Answer(bound))]), &[1, 2]);
+    assert_eq!((ruling.decision, ruling.reasons), (Decision::Wait, vec![Reason::Held { peer: listed(2) }]));
+}
+
+#[test]
 fn an_answer_from_before_a_promise_does_not_end_it() {
     let mut one = node(1, NEW);
     one.begin(&list(&[1, 2]));
@@ -230,6 +238,52 @@ fn another_incarnation_of_the_receiver_ends_a_promise() {
     let Heard::Answer(mut restarted) = answer(2, NEW, &[1, 2]) else { unreachable!() };
     restarted.boot = BootId(99);
     assert_eq!(run(&mut one, round(&[1], &[(2, Heard::Answer(restarted))]), &[1]).decision, Decision::Initialise);
+}
+
+/// Found by the simulation: 1 has promised {1, 2} to 2, which has initialised since; 1 then reads a list without 2.
+#[test]
+fn a_list_that_has_forgotten_a_peer_makes_no_second_cluster_beside_the_one_it_was_promised() {
+    let join = Decision::Join { at: listed(2), node: NodeId(2), cluster: ClusterId(7), epoch: Epoch(0) };
+    for (theirs, restarted, expected) in [
+        (Standing::Initialising, false, Decision::Wait),
+        (member(7, true, true), false, join.clone()),
+        (member(7, true, true), true, join.clone()),
+        (member(7, true, false), true, join),
+        (remembers(7, true), false, Decision::Wait),
+        (remembers(7, true), true, Decision::Wait),
+    ] {
+        let Heard::Answer(mut initialised) = answer(2, theirs, &[]) else { unreachable!() };
+        if restarted {
+            initialised.boot = BootId(99);
+        }
+        let mut one = node(1, NEW);
+        one.begin(&list(&[1, 2]));
+        one.answer(&probe(2));
+        // It may not get in at once: 2 stays one whom it asks, and each round ends alike, also if 2 is silent.
+        for _ in 0..3 {
+            let ruling = run(&mut one, round(&[1], &[(2, Heard::Answer(initialised.clone()))]), &[1]);
+            assert_eq!(ruling.decision, expected, "{theirs:?} {restarted}");
+            assert_eq!(one.begin(&list(&[1])), list(&[2]), "{theirs:?} {restarted}");
+            let ruling = run(&mut one, round(&[1], &[(2, silent(PodState::Running))]), &[1]);
+            assert_eq!(ruling.decision, Decision::Wait, "{theirs:?} {restarted}");
+        }
+        let ruling = run(&mut one, round(&[1], &[(2, silent(PodState::Gone))]), &[1]);
+        assert_eq!(ruling.decision, Decision::Initialise, "{theirs:?} {restarted}");
+    }
+}
+
+/// A promise under our very list does not bind us, but what its receiver has become since does.
+#[test]
+fn one_that_is_not_listed_has_no_vote_but_keeps_others_from_a_new_cluster_all_the_same() {
+    for theirs in [Standing::Initialising, remembers(7, true), member(7, true, false)] {
+        let mut one = node(1, NEW);
+        one.begin(&list(&[1]));
+        one.answer(&probe(2));
+        for _ in 0..2 {
+            let ruling = run(&mut one, round(&[1], &[(2, answer(2, theirs, &[]))]), &[1]);
+            assert!(matches!(ruling.decision, Decision::Wait | Decision::Join { .. }), "{theirs:?}: {ruling:?}");
+        }
+    }
 }
 
 #[test]
@@ -283,6 +337,29 @@ fn a_learner_whose_cluster_is_no_more_starts_over_and_a_voter_never_does() {
     }
     for mine in [remembers(7, true), member(7, true, false)] {
         assert_ne!(run(&mut node(1, mine), round(&[1, 2], &[(2, answer(2, NEW, &[]))]), &[1, 2]).decision, over);
+    }
+}
+
+/// Found by the simulation: a list of itself alone, from before the others, made a learner of theirs start over.
+#[test]
+fn a_learner_does_not_start_over_while_one_to_whom_it_is_bound_may_be_a_voter() {
+    let over = Decision::StartOver { cluster: ClusterId(7) };
+    for (heard, starts_over) in [
+        (answer(2, member(7, true, true), &[]), false),
+        (answer(2, remembers(7, true), &[]), false),
+        (silent(PodState::Running), false),
+        (silent(PodState::Gone), true),
+        (answer(2, NEW, &[2]), true),
+        (answer(2, member(8, true, true), &[]), true),
+    ] {
+        for mine in [remembers(7, false), member(7, false, false)] {
+            let mut one = node(1, NEW);
+            one.begin(&list(&[1, 2]));
+            one.answer(&probe(2));
+            one.set_standing(mine, None);
+            let ruling = run(&mut one, round(&[1], &[(2, heard.clone())]), &[1]);
+            assert_eq!(ruling.decision == over, starts_over, "{heard:?}: {ruling:?}");
+        }
     }
 }
 

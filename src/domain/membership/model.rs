@@ -244,7 +244,7 @@ impl Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn each_change_leaves_a_living_quorum_and_removes_nobody_without_a_ground(mut c in clusters()) {

@@ -3,9 +3,10 @@
 //! Owns the connection. A request that was given up leaves an answer under way, so its connection is never used
 //! again.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -15,7 +16,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::frame::{self, FrameError};
@@ -41,6 +42,9 @@ const APPEND_LIMIT: Duration = Duration::from_secs(1);
 /// A peer that cannot be reached is tried again after this. Short: a restarted peer should not wait for its leader.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// The other end closes a connection that says nothing for longer.
+const IDLE: Duration = Duration::from_secs(90);
+
 /// How a request came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -60,6 +64,8 @@ pub struct Link {
     network: Arc<dyn Network>,
     address: SocketAddr,
     connection: Option<Connection>,
+    /// When an answer came last, or the connection was made.
+    used: Instant,
     /// A dial that is under way. It goes on when the request that began it is given up: on a busy machine a handshake
     /// takes longer than a heartbeat may, and would else be begun again for ever.
     dialling: Option<AbortOnDropHandle<io::Result<Connection>>>,
@@ -68,7 +74,7 @@ pub struct Link {
 impl Link {
     /// A way to `address`; it is dialled when it is needed.
     pub fn new(network: Arc<dyn Network>, address: SocketAddr) -> Self {
-        Self { network, address, connection: None, dialling: None }
+        Self { network, address, connection: None, used: Instant::now(), dialling: None }
     }
 
     /// Sends `request` and waits for the answer, `limit` at most.
@@ -96,8 +102,17 @@ impl Link {
         let response = answered.map_err(|error| CallError::Frame(self.address, error))?;
         if !matches!(response, Response::Misdirected { .. } | Response::NotMember { .. }) {
             self.connection = Some(connection);
+            self.used = Instant::now();
         }
         Ok(response)
+    }
+
+    /// Dials, if it has no connection. Who needs it later finds out what became of it.
+    async fn prepare(&mut self) {
+        if self.connection.is_none() || self.used.elapsed() >= IDLE {
+            self.connection = self.dial().await.ok();
+            self.used = Instant::now();
+        }
     }
 
     async fn dial(&mut self) -> Result<Connection, CallError> {
@@ -135,14 +150,71 @@ pub struct Links {
     pub epoch: Epoch,
     /// Where members listen, all on the same.
     pub port: u16,
+    /// Where they are now.
+    pub places: MemberPlaces,
+    /// One for each member, for votes and transfers of the lead.
+    pub elections: Elections,
+}
+
+/// Where members are, by the newest configuration. openraft keeps its way to a member for as long as that is one, and
+/// knows nothing of another address: it has to be looked up here before each request.
+#[derive(Clone, Default)]
+pub struct MemberPlaces(Arc<Mutex<BTreeMap<NodeId, IpAddr>>>);
+
+impl MemberPlaces {
+    /// Notes where `node` is.
+    pub fn note(&self, node: NodeId, address: IpAddr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node, address);
+    }
+
+    /// Forgets those who are no members.
+    pub fn keep(&self, is_member: impl Fn(NodeId) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|node, _| is_member(*node));
+    }
+
+    fn of(&self, node: NodeId) -> Option<IpAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
+    }
+}
+
+/// The ways by which elections are held. openraft makes a client for each vote anew: with connections of their own, an
+/// election would begin with handshakes, and on a busy machine, where a handshake takes longer than a vote may, there
+/// would never be one.
+#[derive(Clone, Default)]
+pub struct Elections(Arc<Mutex<HashMap<SocketAddr, SharedLink>>>);
+
+type SharedLink = Arc<tokio::sync::Mutex<Link>>;
+
+impl Elections {
+    fn link(&self, network: &Arc<dyn Network>, address: SocketAddr) -> SharedLink {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(tokio::sync::Mutex::new(Link::new(network.clone(), address)));
+        links.entry(address).or_insert_with(new).clone()
+    }
+
+    /// Drops the ways to others than `addresses`, and dials those that are not connected.
+    pub async fn keep(&self, network: &Arc<dyn Network>, addresses: &[SocketAddr]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|address, _| addresses.contains(address));
+        let links = addresses.iter().map(|address| self.link(network, *address));
+        let dialled = links.map(|link| async move {
+            // Somebody uses it just now: it is connected, or about to be.
+            if let Ok(mut link) = link.try_lock() {
+                link.prepare().await;
+            }
+        });
+        futures::future::join_all(dialled).await;
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = MemberLink;
 
     async fn new_client(&mut self, target: NodeId, member: &Member) -> MemberLink {
+        self.places.note(target, member.address);
+        let address = SocketAddr::new(member.address, self.port);
         MemberLink {
-            link: Link::new(self.network.clone(), SocketAddr::new(member.address, self.port)),
+            links: self.clone(),
+            link: Link::new(self.network.clone(), address),
             address: Address { cluster: self.cluster, epoch: self.epoch, source: self.node, target },
         }
     }
@@ -150,14 +222,35 @@ impl RaftNetworkFactory<TypeConfig> for Links {
 
 /// Raft's way to one member.
 pub struct MemberLink {
+    links: Links,
     link: Link,
     address: Address,
 }
 
 impl MemberLink {
     async fn call(&mut self, request: RaftRequest, kind: RPCTypes, ttl: Duration) -> Result<RaftResponse, RpcError> {
+        self.follow();
         let request = Request::Raft(self.address, request);
         let answer = self.link.call(&request, ttl).await;
+        self.understand(answer, kind, ttl)
+    }
+
+    /// Goes where the member is now.
+    fn follow(&mut self) {
+        let Some(place) = self.links.places.of(self.address.target) else { return };
+        let address = SocketAddr::new(place, self.links.port);
+        if address != self.link.address {
+            self.link = Link::new(self.links.network.clone(), address);
+        }
+    }
+
+    /// The same by the way that outlives this client.
+    async fn elect(&mut self, request: RaftRequest, kind: RPCTypes, ttl: Duration) -> Result<RaftResponse, RpcError> {
+        self.follow();
+        let request = Request::Raft(self.address, request);
+        let election = self.links.elections.link(&self.links.network, self.link.address);
+        let asked = async { election.lock().await.exchange(&request, &[]).await };
+        let answer = timeout(ttl, asked).await.unwrap_or(Err(CallError::Late(self.link.address)));
         self.understand(answer, kind, ttl)
     }
 
@@ -213,7 +306,7 @@ impl RaftNetworkV2<TypeConfig> for MemberLink {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::Vote(rpc), RPCTypes::Vote, option.hard_ttl()).await? {
+        match self.elect(RaftRequest::Vote(rpc), RPCTypes::Vote, option.hard_ttl()).await? {
             RaftResponse::Vote(response) => Ok(response),
             other => Err(Self::odd(&other)),
         }
@@ -224,7 +317,7 @@ impl RaftNetworkV2<TypeConfig> for MemberLink {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::PreVote(rpc), RPCTypes::Vote, option.hard_ttl()).await? {
+        match self.elect(RaftRequest::PreVote(rpc), RPCTypes::Vote, option.hard_ttl()).await? {
             RaftResponse::Vote(response) => Ok(response),
             other => Err(Self::odd(&other)),
         }
@@ -237,6 +330,7 @@ impl RaftNetworkV2<TypeConfig> for MemberLink {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        self.follow();
         let bytes = snapshot.snapshot.len() as u64;
         let request = Request::Raft(self.address, RaftRequest::Snapshot { vote, meta: snapshot.meta, bytes });
         let address = self.link.address;
@@ -261,7 +355,7 @@ impl RaftNetworkV2<TypeConfig> for MemberLink {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::Transfer(request), RPCTypes::TransferLeader, option.hard_ttl()).await? {
+        match self.elect(RaftRequest::Transfer(request), RPCTypes::TransferLeader, option.hard_ttl()).await? {
             RaftResponse::Transfer(Ok(())) => Ok(Ok(())),
             RaftResponse::Transfer(Err(why)) => Err(NetworkError::new(&AnyError::error(why)).into()),
             other => Err(Self::odd(&other)),

@@ -110,7 +110,7 @@ pub async fn write(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serializ
 /// Writes one frame with that body.
 ///
 /// # Errors
-/// As for [`write`].
+/// As for [`write()`].
 pub async fn write_bytes(stream: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> Result<(), FrameError> {
     let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY);
     let length = length.ok_or(FrameError::Oversized(body.len()))?;

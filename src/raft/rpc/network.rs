@@ -1,6 +1,6 @@
 //! The network as Raft sees it: a port, to dial, and who dials us.
 //!
-//! Production answers with TCP under mutual TLS ([`super::tls`]); the simulated rig with its own. Owns nothing.
+//! Production answers with TCP under mutual TLS (see `app`); the simulated rig with its own. Owns nothing.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

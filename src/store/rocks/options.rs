@@ -69,7 +69,13 @@ pub(super) fn database(statistics: bool, log: impl Fn(&str) + Send + Sync + 'sta
     // Errors are told by the calls that fail. Nothing is written to a LOG file, of which one more would appear with
     // each start; the last warning names the place of damage (see `open`).
     options.set_keep_log_file_num(1);
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, move |_, line| log(line)));
+    let told = move |level, line: &str| {
+        // At each start RocksDB lists its hundreds of options, whatever level is asked for.
+        if matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Fatal) {
+            log(line);
+        }
+    };
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, told));
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     if statistics {

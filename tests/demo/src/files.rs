@@ -21,6 +21,10 @@ const FILES: &[(&str, &str)] = deploy![
     "deploy/quick-start/namespace.yaml",
     "deploy/quick-start/rbac.yaml",
     "deploy/quick-start/sample-app.yaml",
+    "deploy/replicated/disruption-budget.yaml",
+    "deploy/replicated/kustomization.yaml",
+    "deploy/replicated/network-policy.yaml",
+    "deploy/replicated/statefulset.yaml",
     "deploy/vault/kubernetes-vault-minimal.hcl",
     "deploy/vault/kubernetes-vault.hcl",
     "deploy/vault/sample-app.hcl",
@@ -59,7 +63,7 @@ mod tests {
     fn no_file_is_forgotten() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut found = Vec::new();
-        for folder in ["deploy/quick-start", "deploy/vault"] {
+        for folder in ["deploy/quick-start", "deploy/replicated", "deploy/vault"] {
             below(root.join(folder), &mut found);
         }
         let mut found: Vec<String> =

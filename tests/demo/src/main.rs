@@ -7,12 +7,14 @@
 
 mod around;
 mod container_logs;
+mod failover;
 mod failure;
 mod files;
 mod follow;
 mod modes;
 mod programs;
-mod restart;
+mod records;
+mod replicas;
 mod sample;
 mod screen;
 mod setup;
@@ -77,7 +79,7 @@ async fn run(arguments: &Arguments, programs: Programs) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let notes = failure::Notes::divert()?;
     let screen = Screen::new();
-    screen.title("kubernetes-vault: a pod gets its Vault token");
+    screen.title("kubernetes-vault: pods get their Vault tokens, also while the controller's leader is lost");
     screen.text("A real Kubernetes control plane and a real Vault, on a private network of this machine.");
     let started = tokio::select! {
         biased;

@@ -11,24 +11,24 @@ use testbed::{Testbed, poll_until};
 
 use crate::follow::{Follower, Seen};
 use crate::screen::{Screen, millis, table};
+use crate::setup::APPLY;
 use crate::shell::Shell;
 
 pub(crate) const NAMESPACE: &str = "default";
 pub(crate) const DEPLOYMENT: &str = "sample-app";
 /// The name of the container in the manifest.
-const CONTAINER: &str = "sample-app";
+pub(crate) const CONTAINER: &str = "sample-app";
 /// The last line of the application: it has read its secret.
 const SHOWN_ALL: &str = "Waiting until this pod is deleted.";
-const DELIVERED: &str = "SecretIdDelivered";
+pub(crate) const DELIVERED: &str = "SecretIdDelivered";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Applies the rest of the manifests, and shows what becomes of the pod.
 pub(crate) async fn start(bed: &Testbed, shell: &Shell, screen: &Screen, pods: &mut Follower) -> Result<Seen> {
     screen.step("Start the sample application");
-    let apply = "kubectl apply -k deploy/quick-start";
-    screen.command(apply);
-    let first = follow_one(pods, screen, |_| true, |_| Ok(()));
-    let (_, seen) = tokio::try_join!(shell.run(apply), first)?;
+    screen.command(APPLY);
+    let first = follow_one(pods, screen, |_| true);
+    let (_, seen) = tokio::try_join!(shell.run(APPLY), first)?;
     let name = seen.name();
     screen.command("kubectl get pods");
     screen.output(&shell.run("kubectl get pods").await?.out);
@@ -42,13 +42,8 @@ pub(crate) async fn start(bed: &Testbed, shell: &Shell, screen: &Screen, pods: &
     Ok(seen)
 }
 
-/// Follows the one pod that is to start, telling each step of it. `at_first_sight` is called once it is created.
-pub(crate) async fn follow_one(
-    pods: &mut Follower,
-    screen: &Screen,
-    is_wanted: impl Fn(&Pod) -> bool,
-    mut at_first_sight: impl FnMut(&Seen) -> Result<()>,
-) -> Result<Seen> {
+/// Follows the one pod that is to start, telling each step of it.
+async fn follow_one(pods: &mut Follower, screen: &Screen, is_wanted: impl Fn(&Pod) -> bool) -> Result<Seen> {
     let mut told_of = String::new();
     let seen = pods
         .until_running(1, is_wanted, |before, now| {
@@ -56,7 +51,6 @@ pub(crate) async fn follow_one(
             if told_of != name {
                 screen.milestone(&format!("pod {name} created"));
                 told_of = name;
-                at_first_sight(now)?;
             }
             if before.waiting.is_none() && now.waiting.is_some() {
                 screen.milestone("its init container runs and waits");

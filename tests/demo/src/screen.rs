@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Width where there is no terminal to ask, and the greatest that is used for text: longer lines read badly.
 const WIDTH: usize = 100;
@@ -138,6 +138,14 @@ impl Screen {
         }
     }
 
+    /// What a program printed, below the steps, line by line as it is: for what fits into 70 columns or has a layout.
+    pub(crate) fn verbatim(&self, text: &str) {
+        for line in text.lines() {
+            let line = format!("{:MARGIN$}{line}", "");
+            self.print(line.trim_end());
+        }
+    }
+
     /// What a program printed, as it is: for logs.
     pub(crate) fn raw(&self, text: &str) {
         text.lines().for_each(|line| self.print(&format!("  {line}")));
@@ -185,6 +193,14 @@ pub(crate) fn seconds(duration: Duration) -> String {
 /// `12 ms`, or seconds where that reads better.
 pub(crate) fn millis(duration: Duration) -> String {
     if duration < Duration::from_secs(2) { format!("{} ms", duration.as_millis()) } else { seconds(duration) }
+}
+
+/// `-12 ms` or `+340 ms`: a moment, counted from another one.
+pub(crate) fn signed_millis(at: SystemTime, from: SystemTime) -> String {
+    match at.duration_since(from) {
+        Ok(later) => format!("{:>+5} ms", later.as_millis().cast_signed()),
+        Err(earlier) => format!("{:>5} ms", format!("-{}", earlier.duration().as_millis())),
+    }
 }
 
 /// Rows whose columns line up.
@@ -287,6 +303,13 @@ mod tests {
         assert_eq!(hanging_indent(line), 14);
         assert_eq!(wrap(line, 21, 14), ["Normal  Done  It is", "              done."]);
         assert_eq!(hanging_indent("no columns"), 0);
+    }
+
+    #[test]
+    fn moments_before_and_after_line_up() {
+        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(signed_millis(from + Duration::from_millis(340), from), " +340 ms");
+        assert_eq!(signed_millis(from - Duration::from_millis(12), from), "  -12 ms");
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
 use testbed::{Testbed, poll_until};
 
 use crate::files;
 use crate::follow::{crashes, is_ready};
+use crate::replicas;
 use crate::screen::{Screen, table};
 use crate::shell::{Shell, logical_lines};
 
@@ -18,7 +18,10 @@ pub(crate) const NAMESPACE: &str = "kubernetes-vault";
 pub(crate) const CONTAINER: &str = "kubernetes-vault";
 const LABEL: &str = "app.kubernetes.io/name=kubernetes-vault";
 const SETUP: &str = "deploy/vault/setup.sh";
-const APPLY: &str = "kubectl apply -k deploy/quick-start";
+/// What the set-up script says to run for a single controller.
+const APPLY_SINGLE: &str = "kubectl apply -k deploy/quick-start";
+/// The same with three.
+pub(crate) const APPLY: &str = "kubectl apply -k deploy/replicated";
 /// The controller answers within a second; both cores may be busy.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -43,18 +46,18 @@ pub(crate) async fn vault(shell: &Shell, screen: &Screen) -> Result<Vec<String>>
     }
     let commands = told(&printed.out);
     ensure!(
-        commands.iter().any(|command| command == APPLY),
-        "{SETUP} does not say to run `{APPLY}`; it printed:\n{}",
+        commands.iter().any(|command| command == APPLY_SINGLE),
+        "{SETUP} does not say to run `{APPLY_SINGLE}`; it printed:\n{}",
         printed.out
     );
     screen.done("Vault is set up");
     Ok(commands)
 }
 
-/// Installs the controller and waits until it is ready; returns its pod's name.
-pub(crate) async fn controller(bed: &Testbed, shell: &Shell, screen: &Screen, commands: &[String]) -> Result<String> {
-    screen.step("Install the controller (deploy/quick-start)");
-    for command in commands.iter().filter(|command| *command != APPLY) {
+/// Installs three controllers and waits until they are ready, in one cluster.
+pub(crate) async fn controllers(bed: &Testbed, shell: &Shell, screen: &Screen, commands: &[String]) -> Result<()> {
+    screen.step("Install three controllers (deploy/replicated)");
+    for command in commands.iter().filter(|command| *command != APPLY_SINGLE) {
         screen.command(command);
         shell.run(command).await?;
     }
@@ -69,39 +72,21 @@ pub(crate) async fn controller(bed: &Testbed, shell: &Shell, screen: &Screen, co
          manifests only readOnlyRootFilesystem has an effect.",
     );
     let pods: Api<Pod> = Api::namespaced(bed.client(), NAMESPACE);
-    let pod = poll_until("controller that is ready", READY_LIMIT, || async {
+    poll_until("three controllers that are ready", READY_LIMIT, || async {
         let found = pods.list(&ListParams::default().labels(LABEL)).await?;
         if let Some(code) = found.iter().find_map(crashes) {
-            bail!("it ends with exit code {code} again and again");
+            bail!("one ends with exit code {code} again and again");
         }
-        Ok(found.items.into_iter().find(is_ready))
+        Ok((found.iter().filter(|pod| is_ready(pod)).count() == replicas::NAMES.len()).then_some(()))
     })
     .await
-    .context("the controller does not start")?;
-    let name = pod.name_any();
-    screen.milestone(&format!("pod {name} runs and is ready"));
-    show_endpoints(bed, screen, &pod).await?;
-    screen.done("the controller is ready");
-    Ok(name)
-}
-
-/// The Service is headless: its endpoints are the pods themselves.
-async fn show_endpoints(bed: &Testbed, screen: &Screen, pod: &Pod) -> Result<()> {
-    let slices: Api<EndpointSlice> = Api::namespaced(bed.client(), NAMESPACE);
-    let selector = ListParams::default().labels("kubernetes.io/service-name=kubernetes-vault");
-    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("the controller has no address")?;
-    let port = poll_until("endpoint of the Service kubernetes-vault", READY_LIMIT, || async {
-        let found = slices.list(&selector).await?;
-        let slice = found.items.into_iter().find(|slice| {
-            let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
-                endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true))
-            };
-            slice.endpoints.iter().any(|endpoint| ready(endpoint) && endpoint.addresses.contains(&ip))
-        });
-        Ok(slice.map(|slice| slice.ports.into_iter().flatten().find_map(|port| port.port).unwrap_or_default()))
-    })
-    .await?;
-    screen.milestone(&format!("Service kubernetes-vault (headless) has the endpoint {ip}:{port}"));
+    .context("the controllers do not start")?;
+    let pods = "kubectl -n kubernetes-vault get pods";
+    screen.command(pods);
+    screen.output(&shell.run(pods).await?.out);
+    let found = replicas::agreement(bed).await?;
+    screen.milestone(&format!("three voters, one leader: {}", found.leader));
+    screen.done("the controllers are ready");
     Ok(())
 }
 

@@ -11,6 +11,9 @@ const UUID: usize = 36;
 /// As much of a token as may be shown: its kind, and two characters that tell two of them apart.
 const SHOWN_OF_A_TOKEN: usize = "hvs.CA".len();
 
+/// A machine that is busy, and programs that are not optimised, may take their time; an hour is none.
+const GAP_MAX_MS: u64 = 30_000;
+
 /// What the Makefile says, or where cargo puts it.
 fn static_program(variable: &str, name: &str) -> PathBuf {
     // <target>/<profile>/demo
@@ -34,6 +37,38 @@ fn uuids(text: &str) -> BTreeSet<&str> {
     words.filter(|word| word.len() == UUID && word.matches('-').count() == 4).collect()
 }
 
+/// The times, in milliseconds, of all lines that end so.
+fn gaps(printed: &str, end: &str) -> Vec<u64> {
+    let line = |line: &str| {
+        let time = line.strip_suffix(end)?.rsplit_once(" s  ")?.1;
+        match time.strip_suffix(" ms") {
+            Some(millis) => millis.parse().ok(),
+            None => time.strip_suffix(" s")?.replace('.', "").parse::<u64>().ok().map(|tenths| tenths * 100),
+        }
+    };
+    printed.lines().filter_map(line).collect()
+}
+
+/// The story of three controllers, as far as it can be read from outside.
+fn assert_failover(printed: &str) {
+    for (what, times) in [
+        ("three voters, one leader", 3),
+        ("10 tokens, one in each pod", 2),
+        ("10 logins, one for each pod", 2),
+        (" -- kubernetes-vault status", 2),
+        ("that is no quorum", 1),
+    ] {
+        assert_eq!(printed.matches(what).count(), times, "{what:?}:\n{printed}");
+    }
+    // The time, a pod, and who served it.
+    let served = |line: &&str| line.contains(" ms  sample-app-") && line.contains("  kubernetes-vault-");
+    assert_eq!(printed.lines().filter(served).count(), 20, "{printed}");
+    for end in [" from the kill to the next accepted push", " from the cut to the next accepted push"] {
+        let gaps = gaps(printed, end);
+        assert!(gaps.len() == 1 && gaps[0] < GAP_MAX_MS, "{end:?}: {gaps:?}\n{printed}");
+    }
+}
+
 #[test]
 fn the_demo_succeeds_ends_by_itself_and_prints_no_secret_in_full() {
     let controller = Path::new(env!("CARGO_BIN_EXE_demo")).with_file_name("kubernetes-vault");
@@ -49,6 +84,7 @@ fn the_demo_succeeds_ends_by_itself_and_prints_no_secret_in_full() {
     assert!(output.status.success(), "{:?}\n{printed}", output.status);
     assert!(printed.contains("hello from Vault"), "no application has read its secret:\n{printed}");
     assert!(printed.contains("All of it worked."), "{printed}");
+    assert_failover(&printed);
     assert!(tokens(&printed).next().is_some(), "the tokens are not shown at all:\n{printed}");
     for token in tokens(&printed) {
         assert!(token.len() <= SHOWN_OF_A_TOKEN, "a token is shown in full: {} characters of it", token.len());

@@ -13,6 +13,7 @@ mod expand;
 mod hosts;
 mod images;
 mod node;
+mod patience;
 mod plan;
 mod pod;
 mod probes;
@@ -125,6 +126,12 @@ impl NodeAgent {
         self.context.all_log_files()
     }
 
+    /// The log files of all containers of this name that a namespace ever had, those of pods that are gone included.
+    #[must_use]
+    pub fn namespace_log_files(&self, namespace: &str, container: &str) -> Vec<PathBuf> {
+        self.context.namespace_log_files(namespace, container)
+    }
+
     /// The process id of a running container, as seen inside the testbed.
     pub fn pid(&self, namespace: &str, pod: &str, container: &str) -> Result<u32> {
         self.container(namespace, pod, container, |entry| entry.pid)?
@@ -137,7 +144,7 @@ impl NodeAgent {
         Ok(())
     }
 
-    /// Runs a command in a container, as `kubectl exec` would.
+    /// Runs a command in a container, as `kubectl exec` would: with the variables of its first process.
     pub async fn exec(
         &self,
         namespace: &str,

@@ -209,7 +209,21 @@ impl PodNetwork {
         run_nft(Some(&self.namespace), &rules).await
     }
 
-    /// Takes back every [`drop_packets`](Self::drop_packets).
+    /// Drops all packets from and to `peers` silently, both ways at one moment.
+    pub async fn part_from(&self, peers: &[Ipv4Addr]) -> Result<()> {
+        let mut rules = String::from(
+            "add table inet cut\n\
+             add chain inet cut input { type filter hook input priority 0; }\n\
+             add chain inet cut output { type filter hook output priority 0; }\n",
+        );
+        for peer in peers {
+            rules.push_str(&format!("add rule inet cut input ip saddr {peer} drop\n"));
+            rules.push_str(&format!("add rule inet cut output ip daddr {peer} drop\n"));
+        }
+        run_nft(Some(&self.namespace), &rules).await
+    }
+
+    /// Takes back every [`drop_packets`](Self::drop_packets) and [`part_from`](Self::part_from).
     pub async fn let_packets_through(&self) -> Result<()> {
         run_nft(Some(&self.namespace), "add table inet cut\ndelete table inet cut\n").await
     }

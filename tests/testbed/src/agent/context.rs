@@ -152,6 +152,12 @@ impl Context {
         entries.values().flat_map(|entry| entry.containers.values()).flat_map(|entry| entry.logs.clone()).collect()
     }
 
+    pub(super) fn namespace_log_files(&self, namespace: &str, container: &str) -> Vec<PathBuf> {
+        let entries = locked(&self.entries);
+        let there = entries.values().filter(|entry| entry.namespace == namespace);
+        there.filter_map(|entry| entry.containers.get(container)).flat_map(|entry| entry.logs.clone()).collect()
+    }
+
     pub(super) fn hosts_for(&self, pod: &Pod, ips: &[String], hostname: &str) -> String {
         locked(&self.names).file_for(pod, ips, hostname)
     }

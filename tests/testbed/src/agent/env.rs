@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret
 use kube::{Api, Client};
 
 use super::expand::expand;
+use super::patience::patiently;
 
 /// What stands in a `fieldRef`, of a pod that is about to run.
 pub(crate) struct Fields<'a> {
@@ -123,7 +124,9 @@ pub(crate) async fn config_map(
     name: &str,
 ) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let Some(object) = api.get_opt(name).await.with_context(|| format!("cannot read ConfigMap {name}"))? else {
+    let Some(object) =
+        patiently(|| api.get_opt(name)).await.with_context(|| format!("cannot read ConfigMap {name}"))?
+    else {
         return Ok(None);
     };
     let text = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
@@ -134,7 +137,7 @@ pub(crate) async fn config_map(
 /// The data of a Secret, none where it is missing.
 pub(crate) async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let object = api.get_opt(name).await.with_context(|| format!("cannot read Secret {name}"))?;
+    let object = patiently(|| api.get_opt(name)).await.with_context(|| format!("cannot read Secret {name}"))?;
     Ok(object.map(|object| object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()))
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Owns: the probes' timers. They end with the container, because their task is aborted then.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -196,11 +198,16 @@ async fn execute(command: &[String], target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// A command that runs in a container, seen from its first process.
+/// A command that runs in a container, seen from its first process, with the container's variables.
 pub(crate) fn inside(pid: u32, command: &[String]) -> Command {
+    // A process that has just ended has none: neither can a command run in it.
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let variables = environment.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
     let mut nsenter = Command::new("nsenter");
     nsenter
         .args(["--target", &pid.to_string(), "--mount", "--net", "--uts", "--root", "--wd", "--"])
+        .args(["/usr/bin/env", "-i"])
+        .args(variables.map(OsStr::from_bytes))
         .args(command)
         .kill_on_drop(true);
     nsenter

@@ -23,6 +23,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use super::env::{Fields, config_map, field, secret};
+use super::patience::patiently;
 
 /// What Kubernetes gives files where the pod does not say.
 const DEFAULT_MODE: i32 = 0o644;
@@ -240,8 +241,8 @@ async fn request_token(client: &Client, pod: &Pod, source: &ServiceAccountTokenP
         ..TokenRequest::default()
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let answer = accounts
-        .create_token_request(account, &PostParams::default(), &request)
+    let parameters = PostParams::default();
+    let answer = patiently(|| accounts.create_token_request(account, &parameters, &request))
         .await
         .with_context(|| format!("cannot get a token of service account {account}"))?;
     Ok(answer.status.context("the token request has no answer")?.token)

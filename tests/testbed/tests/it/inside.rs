@@ -64,9 +64,13 @@ pub(super) async fn mountinfo(bed: &Testbed) -> Result<()> {
 }
 
 pub(super) async fn cut(bed: &Testbed) -> Result<()> {
-    create(bed, "network", json!({"containers": [shell("app", "sleep 1000")]})).await?;
+    let mut app = shell("app", "sleep 1000");
+    app["env"] = json!([{"name": "SAID_BY", "value": "the pod"}]);
+    create(bed, "network", json!({"containers": [app]})).await?;
     wait_for_phase(bed, "network", "Running").await?;
     let node = bed.node_of("default", "network")?;
+    let said = node.exec("default", "network", "app", &["printenv", "SAID_BY"]).await?;
+    ensure!(said.stdout == b"the pod\n", "{said:?}");
     let network = node.network("default", "network")?;
     let listener = TcpListener::bind((node.ip(), 0)).await?;
     let port = listener.local_addr()?.port();
@@ -86,6 +90,10 @@ pub(super) async fn cut(bed: &Testbed) -> Result<()> {
     let peer = Some(node.ip().into());
     network.drop_packets(Direction::In, peer).await?;
     ensure!(!reaches().await?, "answers are not dropped");
+    network.let_packets_through().await?;
+    reaches_soon("answers again").await?;
+    network.part_from(&[node.ip()]).await?;
+    ensure!(!reaches().await?, "the peer is still reached");
     network.let_packets_through().await?;
     reaches_soon("answers again").await?;
     // The pod has a second address, which the bridge reaches.

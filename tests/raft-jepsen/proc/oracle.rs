@@ -1,0 +1,87 @@
+//! What must hold after a run, by the word of receivers and of Vault.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use crate::nemesis::Faults;
+use crate::pods::{Instance, Kind};
+use crate::trio::Delivery;
+use crate::vault::Vault;
+
+/// A `secret_id` that Vault has made and still lists.
+pub(crate) struct Secret {
+    attempt: String,
+    uid: String,
+}
+
+/// All that the role has.
+pub(crate) async fn secrets(vault: &Vault, role: &str) -> Result<Vec<Secret>> {
+    let mut found = Vec::new();
+    for accessor in vault.secret_ids("approle", role).await? {
+        let path = format!("auth/approle/role/{role}/secret-id-accessor/lookup");
+        // It may be destroyed just now.
+        let Ok(answer) = vault.write(&path, &json!({"secret_id_accessor": accessor})).await else { continue };
+        let text = |key: &str| answer["data"]["metadata"][key].as_str().unwrap_or_default().to_owned();
+        found.push(Secret { attempt: text("attempt"), uid: text("podUID") });
+    }
+    Ok(found)
+}
+
+/// All rules at once.
+pub(crate) fn check(
+    instances: &[Instance],
+    secrets: &[Secret],
+    deliveries: &[Delivery],
+    faults: &Faults,
+) -> Result<()> {
+    let mut broken: Vec<String> = Vec::new();
+    let missing = faults.missing();
+    if !missing.is_empty() {
+        broken.push(format!("insufficient coverage: these never happened: {missing:?}"));
+    }
+    let made: BTreeMap<&str, &str> = secrets.iter().map(|one| (one.attempt.as_str(), one.uid.as_str())).collect();
+    let mut attempts: BTreeSet<&str> = BTreeSet::new();
+    let (mut twice, mut left) = (0, 0);
+    for instance in instances {
+        let name = &instance.name;
+        let Some(first) = instance.pushes.first() else {
+            broken.push(format!("{name} was never served"));
+            continue;
+        };
+        for push in &instance.pushes {
+            let attempt = push.attempt();
+            if !attempts.insert(attempt) {
+                broken.push(format!("{name}: attempt {attempt} was pushed twice"));
+            }
+            if push.message["podUID"] != instance.uid.as_str() {
+                broken.push(format!("{name} got a push for {}", push.message["podUID"]));
+            }
+        }
+        // The accepted one is used, and stays in the list; it was made for this very pod. Who takes all of them has
+        // said of the last one that it was taken, and so of those before that they were not.
+        let accepted = if instance.kind == Kind::Promiscuous { instance.pushes.last() } else { Some(first) };
+        let accepted = accepted.unwrap_or(first).attempt();
+        if made.get(accepted) != Some(&instance.uid.as_str()) {
+            broken.push(format!("{name}: what it accepted ({accepted}) is not in Vault as its own"));
+        }
+        if instance.kind == Kind::Ours {
+            left += secrets.iter().filter(|one| one.uid == instance.uid && one.attempt != first.attempt()).count();
+        }
+        twice += usize::from(instance.pushes.len() > 1);
+    }
+    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    deliveries.iter().for_each(|delivery| *told.entry(&delivery.uid).or_default() += 1);
+    for instance in instances.iter().filter(|instance| instance.kind == Kind::Ours) {
+        if told.get(instance.uid.as_str()).is_some_and(|count| *count > 1) {
+            broken.push(format!("{} was delivered to twice, by the controllers' own word", instance.name));
+        }
+    }
+    println!(
+        "{} instances served; {twice} of them got a second push; {left} secret_ids of ours are left that nobody took",
+        instances.len()
+    );
+    ensure!(broken.is_empty(), "{}\n{}", broken.join("\n"), faults.told());
+    Ok(())
+}

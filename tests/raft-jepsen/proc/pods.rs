@@ -1,0 +1,129 @@
+//! Pods that come one after another, each with a simulated init container that waits for a push.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use kube::Client;
+use testbed::fake_pods::{self, FakePod, simulated_ip};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::receivers::{Push, Reaction, Receiver};
+
+/// Between two pods: a gap in the service is known to this.
+const EVERY: Duration = Duration::from_millis(150);
+/// A receiver stays this long after it was served: for whoever pushes a second time.
+const LINGER: Duration = Duration::from_secs(4);
+/// Until the API server is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// One wait for a push.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How an init container behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Takes one push, and refuses each other.
+    Ours,
+    /// Says 200 and nothing more, and goes on to say so.
+    Go,
+    /// Takes all pushes there are, and names each: nothing hides what the senders do.
+    Promiscuous,
+}
+
+/// One that has been served, and all that came to it.
+pub(crate) struct Instance {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) pushes: Vec<Push>,
+}
+
+/// When pushes came last, for whoever measures.
+#[derive(Clone, Default)]
+pub(crate) struct Served(Arc<AtomicU64>);
+
+impl Served {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// See the module.
+pub(crate) struct Pods {
+    client: Client,
+    namespace: &'static str,
+    served: Served,
+}
+
+impl Pods {
+    pub(crate) fn new(client: Client, namespace: &'static str) -> (Served, Self) {
+        let served = Served::default();
+        (served.clone(), Self { client, namespace, served })
+    }
+
+    /// Until `stop`, and then until all have been served.
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> Result<Vec<Instance>> {
+        let mut waiting = FuturesUnordered::new();
+        let mut done = Vec::new();
+        let mut next = Instant::now();
+        for index in 0_u16.. {
+            while Instant::now() < next {
+                tokio::select! {
+                    () = sleep(next.saturating_duration_since(Instant::now())) => {}
+                    Some(instance) = waiting.next() => done.push(instance?),
+                }
+            }
+            if *stop.borrow() {
+                break;
+            }
+            next = Instant::now() + EVERY;
+            waiting.push(self.one(index));
+        }
+        while let Some(instance) = waiting.next().await {
+            done.push(instance?);
+        }
+        Ok(done)
+    }
+
+    async fn one(&self, index: u16) -> Result<Instance> {
+        let kind = [Kind::Ours, Kind::Promiscuous, Kind::Go][usize::from(index % 3)];
+        let script: &[Reaction] = match kind {
+            Kind::Ours => &[Reaction::Takes, Reaction::Says(410, "", "")],
+            Kind::Go => &[Reaction::Says(200, "", "")],
+            Kind::Promiscuous => &[Reaction::Takes],
+        };
+        let (name, ip) = (format!("pod-{index}"), simulated_ip(index + 1));
+        let receiver = Receiver::start(ip, script).await?;
+        let pod = FakePod::asking_for(self.namespace, &name, self.namespace);
+        let created = patiently(|| fake_pods::create_pending(&self.client, &pod)).await;
+        let uid = created.metadata.uid.unwrap_or_default();
+        let id = format!("containerd://{index:064}");
+        patiently(|| fake_pods::set_init_running(&self.client, &pod, ip, &id, 0)).await;
+        while receiver.pushes().is_empty() {
+            sleep(LOOK).await;
+        }
+        self.served.0.fetch_add(1, Ordering::Relaxed);
+        sleep(LINGER).await;
+        let pushes = receiver.pushes();
+        let attempt = pushes.first().map(Push::attempt).unwrap_or_default();
+        let message = if kind == Kind::Go { String::new() } else { format!("attempt={attempt}") };
+        patiently(|| fake_pods::set_init_terminated(&self.client, &pod, &id, 0, &message)).await;
+        patiently(|| fake_pods::set_running(&self.client, &pod, ip, &id)).await;
+        patiently(|| fake_pods::delete(&self.client, &pod)).await;
+        Ok(Instance { kind, name, uid, pushes: receiver.pushes() })
+    }
+}
+
+/// The API server is killed now and then; a create that was carried out all the same is no error.
+async fn patiently<T, Fut: Future<Output = Result<T>>>(mut act: impl FnMut() -> Fut) -> T {
+    loop {
+        if let Ok(done) = act().await {
+            return done;
+        }
+        sleep(AGAIN).await;
+    }
+}
