@@ -57,11 +57,13 @@ fn status(of: &Status) -> String {
     let cluster = of.cluster.as_ref().map_or_else(|| "none yet".to_owned(), |id| format!("{id}, epoch {}", of.epoch));
     let bound = if of.storage.bound_to_pod { "goes with the pod" } else { "outlives the pod" };
     let (log, ledger) = (&of.log, &of.ledger);
+    // Cut off, it goes on as Raft's leader until it hears of another; it delivers nothing.
+    let lease = if of.role == Role::Leader && of.leader.is_none() { " without a lease" } else { "" };
     for (name, value) in [
         ("version", of.version.clone()),
         ("node", format!("{}{pod}", of.node)),
         ("cluster", cluster),
-        ("role", format!("{}, term {}", role(of.role), of.term)),
+        ("role", format!("{}{lease}, term {}", role(of.role), of.term)),
         ("leader", of.leader.clone().unwrap_or_else(|| "unknown".to_owned())),
         (
             "log",

@@ -139,13 +139,13 @@ impl Status {
             let reasons = self.forming.clone().unwrap_or_default();
             return std::iter::once("this replica is in no cluster yet".to_owned()).chain(reasons).collect();
         }
-        if self.leader.is_none() {
-            return vec!["no leader is known: nothing is delivered until one is elected".to_owned()];
-        }
         let voters: Vec<&Member> = self.members.iter().filter(|member| member.kind == MemberKind::Voter).collect();
         let reached = voters.iter().filter(|voter| voter.reachable != Some(false)).count();
         if self.role == Role::Leader && reached * 2 <= voters.len() {
             return vec![format!("only {reached} of {} voters can be reached: that is no quorum", voters.len())];
+        }
+        if self.leader.is_none() {
+            return vec!["no leader is known: nothing is delivered until one is elected".to_owned()];
         }
         Vec::new()
     }
@@ -162,6 +162,9 @@ mod tests {
         assert_eq!(status.trouble(), [""; 0]);
         status.members[1].reachable = Some(false);
         assert_eq!(status.trouble(), ["only 1 of 3 voters can be reached: that is no quorum"]);
+        status.leader = None;
+        assert!(status.trouble()[0].contains("no quorum"), "a leader without a lease says why it has none");
+        status.leader = fixtures::status().leader;
         status.role = Role::Follower;
         assert_eq!(status.trouble(), [""; 0], "a follower's view of others says nothing of the quorum");
         status.leader = None;

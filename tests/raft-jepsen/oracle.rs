@@ -170,12 +170,12 @@ impl Reading {
             let Some((verdict, ..)) = attempt.verdict else { continue };
             let taken = attempt.accepted_by.and_then(|instance| self.instances.get(&instance));
             // What an instance took that ended badly is of no use to anybody: its successor gets its own.
-            let taken = taken.filter(|instance| instance.code.is_none_or(|code| code == 0));
+            let of_use = taken.filter(|instance| !instance.mistaken && instance.code.is_none_or(|code| code == 0));
             let wrong = match verdict {
                 // The Go version says 200 before its work, and to a push that it drops; and who names no attempt leaves
                 // the ledger to conclude which it was. Ours does neither.
                 Verdict::Accepted => taken.is_none() && self.is_ours(attempt),
-                Verdict::Refused | Verdict::NeverSent => taken.is_some_and(|instance| !instance.mistaken),
+                Verdict::Refused | Verdict::NeverSent => of_use.is_some(),
                 Verdict::Unknown | Verdict::Lost => false,
             };
             if wrong {
@@ -184,7 +184,7 @@ impl Reading {
             if verdict == Verdict::NeverSent && attempt.sent {
                 broken.push(format!("the ledger calls {id} never sent, and it was sent"));
             }
-            if attempt.neutralised.is_some() && taken.is_some_and(|instance| !instance.mistaken) {
+            if attempt.neutralised.is_some() && of_use.is_some() {
                 broken.push(format!("{id} was neutralised, and its instance had taken it"));
             }
         }

@@ -89,6 +89,14 @@ fn exit_0_accepts_the_only_unknown_and_keeps_several() {
     assert_eq!(named.verdicts, vec![(id("a"), Verdict::Refused), (id("b"), Verdict::Accepted)]);
 }
 
+// A status that lagged had the accepted one claimed for the start before. Found by the fault suite.
+#[test]
+fn exit_0_that_names_an_attempt_of_another_start_refuses_all_of_this_one() {
+    let exit = Fate::Exited { code: 0, message: None };
+    let settled = settle_by_fate(&entry(&[("a", AttemptState::Unknown)]), &exit, Some(&id("z"))).unwrap();
+    assert_eq!(settled.verdicts, [(id("a"), Verdict::Refused)]);
+}
+
 #[test]
 fn a_failed_exit_refuses_what_was_unknown() {
     let exit = Fate::Exited { code: 1, message: None };
