@@ -1,8 +1,10 @@
 //! The controller in the cluster: the manifests of `deploy/`, RBAC included, with a case's names and configuration.
 
 use anyhow::{Context as _, Error, Result, ensure};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -45,6 +47,7 @@ pub(crate) struct Settings<'a> {
 /// A controller that was applied.
 pub(crate) struct Controller {
     pub(crate) namespace: String,
+    client: Client,
 }
 
 impl Controller {
@@ -73,7 +76,7 @@ impl Controller {
             }
             cluster.apply(&object).await?;
         }
-        Ok(Self { namespace: namespace.to_owned() })
+        Ok(Self { namespace: namespace.to_owned(), client: cluster.client.clone() })
     }
 
     /// The name of its pod; one of several.
@@ -128,6 +131,22 @@ impl Controller {
         let path = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy/{page}", self.namespace);
         let request = http::Request::get(path).body(Vec::new())?;
         Ok(cluster.client.request_text(request).await?)
+    }
+}
+
+/// A case that is over leaves no replica behind: dozens of them would slow the cases that come after it.
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        tokio::spawn(async move {
+            let (how, all) = (DeleteParams::background(), ListParams::default());
+            let (deployments, sets) =
+                tokio::join!(deployments.delete_collection(&how, &all), sets.delete_collection(&how, &all));
+            for error in deployments.err().into_iter().chain(sets.err()) {
+                eprintln!("a controller is left behind: {error}");
+            }
+        });
     }
 }
 
