@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::{join_all, try_join_all};
 use testbed::fake_pods::{self, FakePod, simulated_ip};
 use testbed::{network, poll_until};
+use tokio::net::TcpStream;
 
 use crate::controller::{Controller, Settings, Signal};
 use crate::receivers::Receivers;
@@ -23,6 +24,7 @@ const SECTION: &str = "failover";
 /// First of the replicas' own addresses.
 const REPLICAS: u16 = 51_201;
 const COUNT: u16 = 3;
+const RAFT_PORT: u16 = 45_679;
 /// First address of this section's pods.
 const ADDRESSES: u16 = 40_000;
 /// After a start, until memory is looked at; and for how long CPU is.
@@ -38,15 +40,18 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    /// Starts them all at once.
+    /// Starts them one after another: each takes the first address on which nobody listens yet.
     pub(crate) async fn start(rig: &Rig, user: &str, namespaces: &str) -> Result<Self> {
         let peers: Vec<String> = addresses().map(|ip| ip.to_string()).collect();
-        let starts = (0..COUNT).map(|n| {
+        let mut controllers = Vec::new();
+        for (n, ip) in addresses().enumerate() {
             let settings =
                 Settings { raft_dir: Some(rig.bed.directory().join(format!("{user}-{n}.raft"))), peers: peers.clone() };
-            Controller::start_with(rig, format!("{user}-{n}"), namespaces, settings)
-        });
-        Ok(Self { controllers: try_join_all(starts).await? })
+            controllers.push(Controller::start_with(rig, format!("{user}-{n}"), namespaces, settings).await?);
+            let listens = || async { Ok(TcpStream::connect((ip, RAFT_PORT)).await.ok().map(drop)) };
+            poll_until("a replica that listens", LIMIT, listens).await?;
+        }
+        Ok(Self { controllers })
     }
 
     /// Waits until all three vote and one leads, which is returned.

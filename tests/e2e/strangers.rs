@@ -37,6 +37,9 @@ async fn ports(cluster: Arc<Cluster>) -> Result<()> {
     let leader = trio.settled(3).await?;
     let address = cluster.bed()?.node_of(trio.namespace(), &leader)?.network(trio.namespace(), &leader)?.ip;
     for port in PORTS {
+        // Gossip begins once its replica knows who it is.
+        let opens = || async { Ok(TcpStream::connect((address, port)).await.ok().map(drop)) };
+        eventually(&format!("open port {port}"), LIMIT, opens).await?;
         for words in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00garbage", &[0xff; 4096]] {
             let mut stream = TcpStream::connect((address, port)).await?;
             // It may have hung up at the first bytes.

@@ -183,6 +183,18 @@ async fn one_grows_to_three_and_shrinks_to_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_the_leader_saw_listed_before_it_came_is_taken_up_at_once() {
+    let mut world = three().await;
+    world.list(&[1, 2, 3, 4]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let since = Instant::now();
+    world.start(4).await;
+    let members = |world: &World| world.replicas[&1].handle.seen().map(|seen| seen.members.len());
+    world.until("four members", |world| members(world) == Some(4)).await;
+    assert!(since.elapsed() < Duration::from_secs(2), "after {:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_hands_over_is_followed_at_once() {
     let world = three().await;
     let old = world.leader().unwrap();
