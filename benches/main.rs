@@ -46,7 +46,6 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
         return burst::measure(rig, sizes, report).await;
     }
     if sizes.replicas_alone {
-        ledger::measure(rig, sizes, report).await?;
         return replicas::measure(rig, sizes, report).await;
     }
     if sizes.ledger_alone {

@@ -15,6 +15,7 @@ use rustls::server::NoServerSessionStorage;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use wire::limits;
@@ -45,12 +46,15 @@ impl Receivers {
         let listener = TcpListener::bind((ip, limits::PORT)).await.with_context(|| format!("cannot listen on {ip}"))?;
         let (tls, tell) = (self.tls.clone(), self.tell.clone());
         tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
-                // A dial without a push, or a broken one, leaves it waiting: as ours.
-                if let Ok(at) = serve(&tls, stream).await {
-                    let _ = tell.send(Arrival { ip, at }).await;
-                    return;
+                tokio::select! {
+                    Ok((stream, _)) = listener.accept() => drop(connections.spawn(serve(tls.clone(), stream))),
+                    // A dial without a push, or a broken one, leaves it waiting: as ours.
+                    Some(Ok(Ok(at))) = connections.join_next() => {
+                        let _ = tell.send(Arrival { ip, at }).await;
+                        return;
+                    }
                 }
             }
         });
@@ -87,7 +91,7 @@ fn acceptor() -> Result<TlsAcceptor> {
 }
 
 /// One connection; when its POST was complete.
-async fn serve(tls: &TlsAcceptor, stream: TcpStream) -> Result<Instant> {
+async fn serve(tls: TlsAcceptor, stream: TcpStream) -> Result<Instant> {
     let mut stream = tls.accept(stream).await?;
     let mut request = Vec::with_capacity(1_024);
     let body = loop {

@@ -60,7 +60,7 @@ impl Replicas {
             controller.wait_until_ready().await?;
         }
         let controllers = &self.controllers;
-        poll_until("three voters and one leader", LIMIT, || async move {
+        let settled = poll_until("three voters and one leader", LIMIT, || async move {
             let seen = join_all(controllers.iter().map(|controller| async {
                 let voters = controller.metric("kubernetesvault_raft_voters", "").await.unwrap_or(0.0);
                 (voters, controller.metric("kubernetesvault_raft_leader", "").await.unwrap_or(0.0))
@@ -70,8 +70,12 @@ impl Replicas {
             let leaders: Vec<usize> =
                 seen.iter().enumerate().filter(|(_, (_, leads))| *leads == 1.0).map(|(n, _)| n).collect();
             Ok((all_vote && leaders.len() == 1).then(|| leaders[0]))
-        })
-        .await
+        });
+        settled.await.with_context(|| self.logs())
+    }
+
+    fn logs(&self) -> String {
+        self.controllers.iter().filter_map(|one| std::fs::read_to_string(&one.log).ok()).collect()
     }
 
     pub(crate) async fn sum(&self, metric: &str, label: &str) -> Result<f64> {
@@ -141,7 +145,8 @@ async fn fail_over(rig: &Rig, replicas: &mut Replicas, sizes: &Sizes, report: &m
     for (failure, range) in [gaps(Failure::Kill), gaps(Failure::Terminate), gaps(Failure::Cut)] {
         let mut took = Vec::new();
         for number in range {
-            took.push(one(rig, replicas, failure, number).await?);
+            let gap = one(rig, replicas, failure, number).await;
+            took.push(gap.with_context(|| replicas.logs())?);
         }
         let (p50, most) = (quantile(&mut took, 0.5)?, quantile(&mut took, 1.0)?);
         match failure {

@@ -443,9 +443,7 @@ fn adapters_see_neither_each_other_nor_the_inside_of_deliver() {
 
 #[test]
 fn deliver_sees_domain_clock_and_wire_only() {
-    for text in
-        ["use crate::k8s::watch::Feed;", "use crate::config;", "use crate::{clock::Clock, raft::Cluster};"]
-    {
+    for text in ["use crate::k8s::watch::Feed;", "use crate::config;", "use crate::{clock::Clock, raft::Cluster};"] {
         assert_eq!(broken("src/deliver/service.rs", text).len(), 1, "{text}");
     }
     let fine = "use crate::{clock::Clock, domain::{ids::Term, pod}};\nuse super::queue::Queue;\nuse wire::Push;";

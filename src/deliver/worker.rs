@@ -136,6 +136,8 @@ async fn deliver(
 ) -> Turn {
     let issued_at = Instant::now();
     if let Err(turn) = record_issued(ctx, job, &attempt, &secret.accessors).await {
+        // The init container waits for somebody else now; what follows may take long where there is no leader.
+        drop(line);
         drop_unsent(ctx, job, attempt, secret).await;
         return turn;
     }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bed::{Beds, Case, On};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 /// Cases mostly wait: twice as many as cores.
 const PARALLEL: usize = 4;
@@ -46,9 +46,20 @@ fn main() -> ExitCode {
         testbed::enter();
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(PARALLEL);
     let beds = Arc::new(Beds::default());
-    let trials = all().into_iter().map(|(name, on, case)| {
+    let run = |arguments: &Arguments, cases| {
+        let trials = trials(&beds, cases, attached);
+        libtest_mimic::run(arguments, trials)
+    };
+    let alone = Arguments { test_threads: Some(1), ..arguments.clone() };
+    arguments.test_threads.get_or_insert(PARALLEL);
+    let failed = [run(&arguments, beside_each_other()), run(&alone, one_by_one())].iter().any(Conclusion::has_failed);
+    beds.stop();
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn trials(beds: &Arc<Beds>, cases: Vec<Named>, attached: bool) -> Vec<Trial> {
+    let trials = cases.into_iter().map(|(name, on, case)| {
         let beds = beds.clone();
         Trial::test(name, move || {
             let begin = Instant::now();
@@ -58,21 +69,20 @@ fn main() -> ExitCode {
         })
         .with_ignored_flag(attached && on != On::Any)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    beds.stop();
-    conclusion.exit_code()
+    trials.collect()
 }
 
-/// With `KV_E2E_HA` the cases of several replicas that lose one (`make e2e-ha`): they measure times, and want the
-/// machine for themselves. Otherwise all others.
-///
+type Named = (&'static str, On, Case);
+
+/// Cases of several replicas that lose one: they measure times, and want the machine for themselves.
+fn one_by_one() -> Vec<Named> {
+    [&failover::ALL[..], &rollout::ALL, &membership::ALL, &strangers::ALL].concat()
+}
+
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
-fn all() -> Vec<(&'static str, On, Case)> {
-    if std::env::var_os("KV_E2E_HA").is_some() {
-        return [&failover::ALL[..], &rollout::ALL, &membership::ALL, &strangers::ALL].concat();
-    }
-    let parts: [&[(&'static str, On, Case)]; 9] = [
+fn beside_each_other() -> Vec<Named> {
+    let parts: [&[Named]; 9] = [
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,

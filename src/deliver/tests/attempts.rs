@@ -29,6 +29,7 @@ async fn each_step_waits_for_the_one_before() {
         Did::Wrap("sample-app".into()),
         Did::Issued,
         Did::Push(ip, "token-1".into()),
+        Did::HungUp(ip),
         Did::Outcome,
         Did::Delivered,
         Did::Announce("SecretIdDelivered"),

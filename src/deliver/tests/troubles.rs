@@ -98,6 +98,20 @@ async fn without_a_lease_nothing_is_sent_and_the_secret_id_is_neutralised() {
     assert!(world.count(|did| *did == Did::Incident(Incident::NeverSent)) >= 1);
 }
 
+// Found by `make bench`: the init container's connection was held for as long as the leader was cut off.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_record_what_was_issued_hangs_up_at_once() {
+    let world = World::new();
+    world.with(|state| state.no_majority = true);
+    world.answers("10.0.0.1", [status(200)]);
+    world.start();
+    world.see(&pod("web-0", "10.0.0.1")).await;
+    world.until("issued", |w| w.wraps() == 1).await;
+    world.pass(5).await;
+    assert_eq!((world.count(|did| matches!(did, Did::HungUp(_))), world.pushes()), (1, 0));
+    assert_eq!(world.count(|did| *did == Did::Outcome), 0, "there is still no majority");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_has_grown_old_is_confirmed_before_vault_is_asked() {
     let world = World::new();

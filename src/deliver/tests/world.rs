@@ -31,6 +31,7 @@ pub(super) enum Did {
     Wrap(String),
     Issued,
     Push(IpAddr, String),
+    HungUp(IpAddr),
     Outcome,
     Neutralise(String, bool),
     Read(String),
@@ -66,6 +67,8 @@ pub(super) struct State {
     pub(super) lease_lost: bool,
     /// So many proposals of outcomes are still to come to nothing.
     pub(super) outcomes_lost: usize,
+    /// A majority does not answer any more, once a claim is made.
+    pub(super) no_majority: bool,
     pub(super) wraps: usize,
 }
 
@@ -280,6 +283,12 @@ struct FakeLine {
     address: IpAddr,
 }
 
+impl Drop for FakeLine {
+    fn drop(&mut self) {
+        self.world.did(Did::HungUp(self.address));
+    }
+}
+
 #[async_trait]
 impl Line for FakeLine {
     fn peer(&self) -> IpAddr {
@@ -320,6 +329,9 @@ impl LedgerPort for World {
         if matches!(command, Command::Outcome(_))
             && self.with(|state| state.outcomes_lost.checked_sub(1).map(|left| state.outcomes_lost = left).is_some())
         {
+            return Err(LedgerError("a majority does not answer".into()));
+        }
+        if !matches!(command, Command::Claim(_)) && self.with(|state| state.no_majority) {
             return Err(LedgerError("a majority does not answer".into()));
         }
         let term = self.term;
