@@ -97,7 +97,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Nothing is applied meanwhile: ledger, entry and configuration are of one moment.
-        Builder::new(self.shelf.clone(), self.shared.read(Applied::clone))
+        Builder::new(self.shelf.clone(), snapshot::aside(|| self.shared.read(Applied::clone)))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), io::Error> {
