@@ -3,7 +3,7 @@
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
 //! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
 //! `--burst` measures the burst alone, `--ledger` the ledger alone,
-//! `--replicas` what three replicas do.
+//! `--replicas` what three replicas do; `--million` lets the ledger take a million deliveries.
 
 mod burst;
 mod controller;
@@ -53,13 +53,13 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     }
     let mut quiet = memory::Quiet::start(rig).await?;
     init_container::at_rest(rig, sizes, report).await?;
-    let controller = memory::idle(rig, report).await?;
+    let (controller, alone) = memory::idle(rig, report).await?;
     init_container::start_to_token(rig, &controller, sizes, report).await?;
     delivery::measure(rig, &controller, sizes, report).await?;
     controller.stop().await?;
     burst::measure(rig, sizes, report).await?;
     ledger::measure(rig, sizes, report).await?;
     replicas::measure(rig, sizes, report).await?;
-    memory::crowd(rig, sizes, report).await?;
+    memory::crowd(rig, sizes, alone, report).await?;
     quiet.finish(rig, sizes, report).await
 }

@@ -14,13 +14,12 @@ pub(crate) enum Target {
 }
 
 /// The rows of the table, in its order.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 24] = [
     "delivery_p50_ms",
     "delivery_p99_ms",
     "start_to_token_p50_ms",
     "burst_share_of_vault",
     "cpu_ms_per_delivery",
-    "rss_mib_idle",
     "rss_mib_20k_running",
     "rss_kib_per_pending",
     "api_lists_idle_10min",

@@ -2,13 +2,13 @@
 //!
 //! Owns what has to be known before Raft can start: which pod this is, and whether its storage goes with it.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -37,10 +37,6 @@ const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 /// Raft's port, as the Go version has it.
 pub(super) const PORT: u16 = 45_679;
 
-/// Threads of Raft's runtime. With a second one, each heartbeat wakes both, for nothing: twice the CPU of a replica at
-/// rest. What takes longer than a handshake (a snapshot) leaves this thread to the rest: `raft::snapshot::aside`.
-const THREADS: usize = 1;
-
 /// Between two questions who we are, while the API server does not say.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -61,17 +57,31 @@ pub(super) struct Node {
     pub(super) ip: IpAddr,
     pub(super) raft_dir: PathBuf,
     store: Store,
-    _threads: Threads,
+    _thread: Thread,
 }
 
-/// Raft's threads. Wherever this is dropped: a bare runtime would panic in async code, in the place of an exit code.
-struct Threads(Option<Runtime>);
+/// Raft's thread: nothing that the rest of the process does holds up a heartbeat. One is enough: what takes longer than
+/// a handshake is done aside ([`Store::aside`]). With several, each heartbeat would wake all of them, for nothing.
+/// It ends when this is dropped.
+struct Thread {
+    _runs: oneshot::Sender<()>,
+}
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+impl Thread {
+    /// Starts it, with `work` on it.
+    fn start<F>(work: F) -> io::Result<(Self, JoinHandle<F::Output>)>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let task = runtime.spawn(work);
+        let (runs, dropped) = oneshot::channel();
+        std::thread::Builder::new().name("raft".to_owned()).spawn(move || {
+            // An error: the other end is gone, which is what is waited for.
+            let _ = runtime.block_on(dropped);
             runtime.shutdown_background();
-        }
+        })?;
+        Ok((Self { _runs: runs }, task))
     }
 }
 
@@ -195,10 +205,7 @@ pub(super) async fn start(
         dice,
     };
     let (service, handle, leaderships) = Service::new(options);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(THREADS).thread_name("raft").enable_all().build().map_err(Error::Threads)?;
-    let task = runtime.spawn(service.run(stop));
-    let _threads = Threads(Some(runtime));
+    let (thread, task) = Thread::start(service.run(stop)).map_err(Error::Threads)?;
     Ok(Node {
         handle,
         leaderships,
@@ -212,7 +219,7 @@ pub(super) async fn start(
         ip,
         raft_dir: config.raft_dir.clone(),
         store,
-        _threads,
+        _thread: thread,
     })
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use openraft::storage::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
 
 use super::state_machine::Applied;
@@ -51,32 +50,23 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let applied = self.applied.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         let meta = SnapshotMeta { last_log_id: applied.log_id, last_membership: applied.membership };
-        let snapshot = aside(|| codec::encode(&applied.ledger)).map_err(io::Error::other)?;
+        let encoded = self.shelf.store.aside(move || codec::encode(&applied.ledger)).await?;
+        let snapshot = encoded.map_err(io::Error::other)?;
         self.shelf.put(&meta, &snapshot).await?;
         Ok(Snapshot { meta, snapshot })
     }
 }
 
-/// Computes what may take tens of milliseconds (a full ledger is cloned, written or read) while another thread goes on
-/// with Raft's heartbeats: a leader that held them up would lose its lease. Where all is one thread, as in the fault
-/// suite's simulation, it takes no simulated time.
-pub(super) fn aside<R>(compute: impl FnOnce() -> R) -> R {
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(compute),
-        _ => compute(),
-    }
-}
-
 /// The ledger that a snapshot holds.
 pub(super) fn decode(meta: &SnapshotMeta, data: &[u8]) -> io::Result<Applied> {
-    let ledger: Ledger = aside(|| codec::decode(Family::Snapshot, CURRENT, data)).map_err(io::Error::other)?;
+    let ledger: Ledger = codec::decode(Family::Snapshot, CURRENT, data).map_err(io::Error::other)?;
     Ok(Applied { log_id: meta.last_log_id, membership: meta.last_membership.clone(), ledger })
 }
 
 /// Where the current snapshot lies.
 #[derive(Clone)]
 pub(super) struct Shelf {
-    store: Store,
+    pub(super) store: Store,
     /// One is put there at a time: one that was built here and one that the leader sent can meet.
     putting: Arc<Mutex<()>>,
 }

@@ -97,11 +97,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Nothing is applied meanwhile: ledger, entry and configuration are of one moment.
-        Builder::new(self.shelf.clone(), snapshot::aside(|| self.shared.read(Applied::clone)))
+        Builder::new(self.shelf.clone(), self.shared.read(Applied::clone))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), io::Error> {
-        let applied = snapshot::decode(meta, &data)?;
+        let of = meta.clone();
+        let (applied, data) = self.shelf.store.aside(move || (snapshot::decode(&of, &data), data)).await?;
+        let applied = applied?;
         self.shelf.put(meta, &data).await?;
         self.shared.write(|current| *current = applied);
         Ok(())

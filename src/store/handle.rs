@@ -77,6 +77,17 @@ impl Store {
         self.submit(batch, Some(Box::new(on_durable))).await
     }
 
+    /// Computes what takes long (a whole ledger written or read) on another thread; inline, here and now.
+    ///
+    /// # Errors
+    /// It panicked, or the runtime ends.
+    pub async fn aside<R: Send + 'static>(&self, compute: impl FnOnce() -> R + Send + 'static) -> std::io::Result<R> {
+        match self.0.mode {
+            Mode::Inline => Ok(compute()),
+            Mode::Threads(_) => tokio::task::spawn_blocking(compute).await.map_err(std::io::Error::other),
+        }
+    }
+
     async fn submit(&self, batch: Batch, durable: Option<OnDurable>) -> Result<(), StoreError> {
         let core = &self.0.core;
         let Mode::Threads(threads) = &self.0.mode else {

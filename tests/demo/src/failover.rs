@@ -168,15 +168,20 @@ fn show(screen: &Screen, records: &Records, old: &str, since: SystemTime, what: 
     let gap = next.at.duration_since(since)?;
     screen.note(&format!("When each pod had its token, counted from the {what}, and from whom:"));
     let mut rows = vec![["    TIME", "POD", "SERVED BY"].map(str::to_owned)];
-    // What the dead one pushed last, nobody tells. From the next leader on each push is told.
-    let last_words = |one: &Served| matches!(what, Disturbance::Kill) && one.by.is_none() && one.at < next.at;
+    // What the old leader pushed last, nobody tells. From the next leader on each push is told.
+    let last_words = |one: &Served| one.by.is_none() && one.at < next.at;
     for one in served {
         let unknown = if last_words(one) { format!("{old} *") } else { "(no Event yet)".to_owned() };
         rows.push([signed_millis(one.at, since), one.pod.clone(), one.by.clone().unwrap_or(unknown)]);
     }
     screen.verbatim(&table(&rows));
     if served.iter().any(last_words) {
-        screen.note("* Pushed before it died; its Event died with it. Nobody served this pod again.");
+        screen.note(match what {
+            Disturbance::Kill => "* Pushed before it died; its Event died with it. Nobody served this pod again.",
+            Disturbance::Cut => {
+                "* Pushed within its lease; it tells once the ledger has it. Nobody served this pod again."
+            }
+        });
     }
     screen.milestone(&format!("{} from the {what} to the next accepted push", millis(gap)));
     let count = served.len();
