@@ -65,7 +65,7 @@ impl Belonging {
     /// Runs until there is an end that this node comes to by itself.
     pub(super) async fn run(mut self, recoveries: &mut mpsc::Receiver<RecoverRequest>) -> End {
         let mut changed = self.directory.changed();
-        let mut metrics = self.running.raft.metrics();
+        let mut metrics = self.running.raft.server_metrics();
         let mut leaderless_since: Option<Instant> = None;
         let mut leader_seen = None;
         loop {
@@ -92,7 +92,7 @@ impl Belonging {
                 tokio::select! {
                     () = sleep(until.saturating_duration_since(Instant::now())) => break,
                     _ = changed.changed() => { changed.mark_changed(); break; }
-                    // Heartbeats change the metrics many times a second: only another leader is news.
+                    // Only another leader is news.
                     seen = metrics.changed() => {
                         let leader = self.running.leader().map(|(node, _)| node);
                         let news = leader.is_some() && leader != leader_seen;
@@ -247,25 +247,28 @@ impl Belonging {
 
 /// Notes whether this node votes and where the others are, and notices when Raft dies. Returns why it did.
 pub(super) async fn watch_raft(running: Arc<Running>, store: crate::store::Store) -> String {
-    let mut metrics = running.raft.metrics();
+    // Heartbeats do not change these; the whole metrics change with each tick.
+    let mut metrics = running.raft.server_metrics();
     let mut noted = None;
     loop {
-        let newest = *metrics.borrow_watched().membership_config.log_id();
-        if newest != noted {
-            running.note_places();
-            noted = newest;
-        }
-        if let Err(fatal) = &metrics.borrow_watched().running_state {
-            return fatal.to_string();
-        }
-        if !running.ever_voter.load(Ordering::Relaxed)
-            && running.is_voter()
+        let votes = {
+            let seen = metrics.borrow_watched();
+            let membership = seen.membership_config.membership();
+            if *seen.membership_config.log_id() != noted {
+                running.note_places(&seen.membership_config);
+                noted = *seen.membership_config.log_id();
+            }
+            membership.voter_ids().any(|voter| voter == running.identity.node)
+        };
+        if votes
+            && !running.ever_voter.load(Ordering::Relaxed)
             && let Err(error) = running.remember_voter(&store).await
         {
             return error.to_string();
         }
         if metrics.changed().await.is_err() {
-            return "Raft has stopped".to_owned();
+            let end = running.metrics().running_state;
+            return end.err().map_or_else(|| "Raft has stopped".to_owned(), |fatal| fatal.to_string());
         }
     }
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, ServerState};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ports::Directory;
@@ -34,10 +35,13 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reconciles whenever this node leads.
 pub(super) async fn always(running: Arc<Running>, directory: Arc<dyn Directory>, grace: Duration) {
-    let mut metrics = running.raft.metrics();
+    // Heartbeats do not change these; the whole metrics change with each tick.
+    let mut metrics = running.raft.server_metrics();
     loop {
-        if running.is_leader() {
+        while metrics.borrow_watched().state == ServerState::Leader {
             while_leading(&running, &directory, grace).await;
+            // The whole, by which that one goes, may say so a moment later.
+            yield_now().await;
         }
         if metrics.changed().await.is_err() {
             return;

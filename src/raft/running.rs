@@ -20,7 +20,7 @@ use super::log_store::LogStore;
 use super::rpc::client::{Link, Links};
 use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
 use super::state_machine::{Machine, SharedLedger};
-use super::types::{LogId, RaftMetrics, Runtime, TypeConfig, term_of};
+use super::types::{LogId, RaftMetrics, Runtime, StoredMembership, TypeConfig, term_of};
 use crate::domain::ids::{ClusterId, Epoch, NodeId, Term};
 use crate::domain::ledger::{Command, Reply};
 use crate::domain::membership::{Configuration, Member, Progress};
@@ -283,11 +283,9 @@ impl Running {
         matched.iter().map(progress).collect()
     }
 
-    /// Notes where members are, by the newest configuration.
-    pub(super) fn note_places(&self) {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
+    /// Notes where members are.
+    pub(super) fn note_places(&self, configuration: &StoredMembership) {
+        let membership = configuration.membership();
         self.links.places.keep(|node| membership.get_node(&node).is_some());
         membership.nodes().for_each(|(node, member)| self.links.places.note(*node, member.address));
     }
