@@ -37,7 +37,8 @@ use crate::report::{Report, Target};
 use crate::rig::Rig;
 use crate::sizes::Sizes;
 
-const PORT: u16 = 45_679;
+/// Raft's port of each node, and of each replica.
+pub(crate) const PORT: u16 = 45_679;
 /// First of the nodes' own addresses.
 const NODES: u16 = 51_301;
 /// Deliveries that are under way at once: as many as a controller has pushes.

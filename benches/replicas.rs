@@ -17,14 +17,13 @@ use crate::receivers::Receivers;
 use crate::report::{Report, Target, quantile};
 use crate::rig::Rig;
 use crate::sizes::Sizes;
-use crate::{burst, delivery};
+use crate::{burst, delivery, ledger};
 
 /// What is failed over.
 const SECTION: &str = "failover";
 /// First of the replicas' own addresses.
 const REPLICAS: u16 = 51_201;
 const COUNT: u16 = 3;
-const RAFT_PORT: u16 = 45_679;
 /// First address of this section's pods.
 const ADDRESSES: u16 = 40_000;
 /// After a start, until memory is looked at; and for how long CPU is.
@@ -48,7 +47,7 @@ impl Replicas {
             let settings =
                 Settings { raft_dir: Some(rig.bed.directory().join(format!("{user}-{n}.raft"))), peers: peers.clone() };
             controllers.push(Controller::start_with(rig, format!("{user}-{n}"), namespaces, settings).await?);
-            let listens = || async { Ok(TcpStream::connect((ip, RAFT_PORT)).await.ok().map(drop)) };
+            let listens = || async { Ok(TcpStream::connect((ip, ledger::PORT)).await.ok().map(drop)) };
             poll_until("a replica that listens", LIMIT, listens).await?;
         }
         Ok(Self { controllers })

@@ -66,7 +66,7 @@ pub(super) fn decode(meta: &SnapshotMeta, data: &[u8]) -> io::Result<Applied> {
 /// Where the current snapshot lies.
 #[derive(Clone)]
 pub(super) struct Shelf {
-    pub(super) store: Store,
+    store: Store,
     /// One is put there at a time: one that was built here and one that the leader sent can meet.
     putting: Arc<Mutex<()>>,
 }
@@ -74,6 +74,15 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn new(store: Store) -> Self {
         Self { store, putting: Arc::default() }
+    }
+
+    /// Makes `data`, which came from the leader, the current snapshot. What it holds.
+    pub(super) async fn install(&self, meta: &SnapshotMeta, data: Vec<u8>) -> io::Result<Applied> {
+        let of = meta.clone();
+        let (applied, data) = self.store.aside(move || (decode(&of, &data), data)).await?;
+        let applied = applied?;
+        self.put(meta, &data).await?;
+        Ok(applied)
     }
 
     /// Makes `data` the current snapshot, unless there is a newer one. Durable when it returns.

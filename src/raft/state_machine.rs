@@ -101,10 +101,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), io::Error> {
-        let of = meta.clone();
-        let (applied, data) = self.shelf.store.aside(move || (snapshot::decode(&of, &data), data)).await?;
-        let applied = applied?;
-        self.shelf.put(meta, &data).await?;
+        let applied = self.shelf.install(meta, data).await?;
         self.shared.write(|current| *current = applied);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The fault suite. One ledger model, one oracle, named invariants; rigs that run the system in different worlds.
 //!
-//! `sim` simulates all of it from a seed; `store` looks at what reaches the disk; `proc` (the real program on the
-//! testbed) is to join them with the same history, model and oracle. See `README.md` beside this file.
+//! `sim` simulates all of it from a seed; `store` looks at what reaches the disk. `proc/` (the real program on the
+//! testbed) is a target of its own. See `README.md` beside this file.
 
 mod history;
 mod invariants;

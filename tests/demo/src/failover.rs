@@ -63,24 +63,8 @@ fn now() -> SystemTime {
 pub(crate) async fn kill(stage: &Stage<'_>, pods: &mut Follower) -> Result<Duration> {
     let Stage { bed, screen, .. } = *stage;
     screen.step("Kill the leader in the middle of ten deliveries");
-    let mut tries = 1..TRIES;
-    let (before, killed, records) = loop {
-        let before = replicas::agreement(bed).await?;
-        let kill = async {
-            let at = now();
-            bed.node_of(NAMESPACE, before.leader)?.signal(NAMESPACE, before.leader, CONTAINER, Signal::KILL)?;
-            screen.milestone(&format!("kill -9: {}, the leader, is dead", before.leader));
-            Ok(at)
-        };
-        let unused = records::secret_ids(bed).await?;
-        let (killed, seen) = ten_pods(stage, pods, before.leader, kill).await?;
-        let records = records::collect(bed, &seen, &unused).await?;
-        if first_of_next(&records, before.leader, killed).is_some() || tries.next().is_none() {
-            break (before, killed, records);
-        }
-        screen.note("All ten were served before it was dead. Once more.");
-    };
-    let gap = show(screen, &records, before.leader, killed, Disturbance::Kill)?;
+    let Disturbed { leader, at, records } = disturb(stage, pods, Disturbance::Kill).await?;
+    let gap = show(screen, &records, leader, at, Disturbance::Kill)?;
     let after = replicas::agreement(bed).await?;
     screen.milestone("the node has started the dead one anew, and it follows:");
     screen.note(&format!("three voters, one leader: {}, term {}", after.leader, after.term));
@@ -95,29 +79,11 @@ pub(crate) async fn cut(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durati
     let Stage { bed, screen, .. } = *stage;
     screen.step("Cut the leader off from its peers in the middle of ten deliveries");
     screen.note("It still reaches Kubernetes, Vault and all pods: only its links to the other two are cut.");
-    let mut tries = 1..TRIES;
-    let (before, network, parted, records) = loop {
-        let before = replicas::agreement(bed).await?;
-        let (network, peers) = replicas::links(bed, before.leader)?;
-        let cut = async {
-            let at = now();
-            network.part_from(&peers).await?;
-            screen.milestone(&format!("cut: {}, the leader, is alone", before.leader));
-            Ok(at)
-        };
-        let unused = records::secret_ids(bed).await?;
-        let (parted, seen) = ten_pods(stage, pods, before.leader, cut).await?;
-        let records = records::collect(bed, &seen, &unused).await?;
-        if first_of_next(&records, before.leader, parted).is_some() || tries.next().is_none() {
-            break (before, network, parted, records);
-        }
-        network.let_packets_through().await?;
-        screen.note("All ten were served before it was alone. The links are mended; once more.");
-    };
-    let gap = show(screen, &records, before.leader, parted, Disturbance::Cut)?;
-    show_silence(screen, &records, before.leader, parted)?;
-    replicas::show_status(bed, screen, before.leader).await?;
-    network.let_packets_through().await?;
+    let Disturbed { leader, at, records } = disturb(stage, pods, Disturbance::Cut).await?;
+    let gap = show(screen, &records, leader, at, Disturbance::Cut)?;
+    show_silence(screen, &records, leader, at)?;
+    replicas::show_status(bed, screen, leader).await?;
+    replicas::links(bed, leader)?.0.let_packets_through().await?;
     screen.milestone("the links are mended");
     let mended = Instant::now();
     let after = replicas::agreement(bed).await?;
@@ -125,6 +91,47 @@ pub(crate) async fn cut(stage: &Stage<'_>, pods: &mut Follower) -> Result<Durati
     screen.milestone(&format!("{healed} later: three voters, one leader: {}, term {}", after.leader, after.term));
     screen.done(&format!("all ten served, each once; {} without deliveries", millis(gap)));
     Ok(gap)
+}
+
+/// Ten deliveries, and what befell the leader in the middle of them.
+struct Disturbed {
+    leader: &'static str,
+    at: SystemTime,
+    records: Records,
+}
+
+/// Disturbs in the middle of ten deliveries, once more where all ten were served before.
+async fn disturb(stage: &Stage<'_>, pods: &mut Follower, what: Disturbance) -> Result<Disturbed> {
+    let Stage { bed, screen, .. } = *stage;
+    let mut tries = 1..TRIES;
+    loop {
+        let leader = replicas::agreement(bed).await?.leader;
+        let (network, peers) = replicas::links(bed, leader)?;
+        let act = async {
+            let at = now();
+            match what {
+                Disturbance::Kill => {
+                    bed.node_of(NAMESPACE, leader)?.signal(NAMESPACE, leader, CONTAINER, Signal::KILL)?;
+                    screen.milestone(&format!("kill -9: {leader}, the leader, is dead"));
+                }
+                Disturbance::Cut => {
+                    network.part_from(&peers).await?;
+                    screen.milestone(&format!("cut: {leader}, the leader, is alone"));
+                }
+            }
+            Ok(at)
+        };
+        let unused = records::secret_ids(bed).await?;
+        let (at, seen) = ten_pods(stage, pods, leader, act).await?;
+        let records = records::collect(bed, &seen, &unused).await?;
+        if first_of_next(&records, leader, at).is_some() || tries.next().is_none() {
+            return Ok(Disturbed { leader, at, records });
+        }
+        if matches!(what, Disturbance::Cut) {
+            network.let_packets_through().await?;
+        }
+        screen.note(&format!("All ten were served before the {what}. Once more."));
+    }
 }
 
 /// Starts ten pods, and disturbs when some of them have their token. Returns once all of them run.
