@@ -144,6 +144,9 @@ impl Status {
         if self.role == Role::Leader && reached * 2 <= voters.len() {
             return vec![format!("only {reached} of {} voters can be reached: that is no quorum", voters.len())];
         }
+        if self.role == Role::Leader && self.leader.is_none() {
+            return vec!["a majority of the voters has stopped to answer: that is no quorum".to_owned()];
+        }
         if self.leader.is_none() {
             return vec!["no leader is known: nothing is delivered until one is elected".to_owned()];
         }
@@ -164,6 +167,9 @@ mod tests {
         assert_eq!(status.trouble(), ["only 1 of 3 voters can be reached: that is no quorum"]);
         status.leader = None;
         assert!(status.trouble()[0].contains("no quorum"), "a leader without a lease says why it has none");
+        status.members[1].reachable = Some(true);
+        assert!(status.trouble()[0].contains("no quorum"), "also while nobody counts as lost yet");
+        status.members[1].reachable = Some(false);
         status.leader = fixtures::status().leader;
         status.role = Role::Follower;
         assert_eq!(status.trouble(), [""; 0], "a follower's view of others says nothing of the quorum");
