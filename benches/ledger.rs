@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 use futures::future::try_join_all;
+use kubernetes_vault::app::peers::TlsNetwork;
 use kubernetes_vault::clock::{Clock as _, Dice, SystemClock};
 use kubernetes_vault::deliver::ports::{Leadership, LedgerPort as _};
 use kubernetes_vault::domain::ids::{AttemptId, BootId, ContainerId, InstanceKey, NodeId, PodRef, PodUid, RoleName};
 use kubernetes_vault::domain::ledger::{Accessors, Author, Claim, Command, Issued, Outcome, Reply, Verdict};
-use kubernetes_vault::domain::peers::{Listed, PodState, Silence};
+use kubernetes_vault::domain::peers::{Listed, PodState};
 use kubernetes_vault::raft::Timings;
 use kubernetes_vault::raft::ports::Directory;
-use kubernetes_vault::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
 use kubernetes_vault::raft::service::{Handle, Options, Service};
 use kubernetes_vault::raft::status::Role;
+use kubernetes_vault::raft::thread::RaftThread;
 use kubernetes_vault::store::Store;
 use kubernetes_vault::store::marker::{self, Claimant};
 use kubernetes_vault::store::rocks::{self, RocksEngine};
@@ -29,8 +30,8 @@ use kubernetes_vault::tls::{Channel, ClusterIdentity, Scope};
 use secrecy::SecretString;
 use testbed::fake_pods::simulated_ip;
 use testbed::poll_until;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::report::{Report, Target};
@@ -49,49 +50,9 @@ const MILLION: u64 = 1_000_000;
 /// For so long both cores are kept busy, to see whether somebody takes the leader for dead.
 const BURSTS: Duration = Duration::from_secs(600);
 const LIMIT: Duration = Duration::from_secs(60);
+/// So long without a leader is usual when one goes.
+const ELECTION: Duration = Duration::from_millis(500);
 const MIB: f64 = 1_048_576.0;
-
-struct Tls {
-    identity: ClusterIdentity,
-}
-
-struct Listening {
-    listener: TcpListener,
-    identity: ClusterIdentity,
-}
-
-#[async_trait]
-impl Acceptor for Listening {
-    async fn accept(&mut self) -> io::Result<Incoming> {
-        let (stream, from) = self.listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let identity = self.identity.clone();
-        let handshake = async move { Ok(Box::new(identity.accept(Channel::Raft, stream).await?) as Connection) };
-        Ok(Incoming { from: from.ip(), handshake: Box::pin(handshake) })
-    }
-}
-
-#[async_trait]
-impl Network for Tls {
-    async fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Acceptor>> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Box::new(Listening { listener, identity: self.identity.clone() }))
-    }
-
-    async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Box::new(self.identity.connect(Channel::Raft, stream).await?))
-    }
-
-    async fn diagnose(&self, _address: SocketAddr, error: &io::Error) -> Silence {
-        Silence::Unreachable(error.to_string().into())
-    }
-
-    fn explain(&self, error: &io::Error) -> String {
-        error.to_string()
-    }
-}
 
 /// Who is there.
 struct List(watch::Sender<u64>, std::sync::Mutex<Vec<Listed>>);
@@ -120,12 +81,21 @@ fn listed(n: u16) -> Listed {
 
 struct Node {
     handle: Handle,
-    leaderships: mpsc::Receiver<Leadership>,
     folder: PathBuf,
     stop: CancellationToken,
+    _thread: RaftThread,
 }
 
-async fn start(rig: &Rig, list: &Arc<List>, identity: &ClusterIdentity, n: u16) -> Result<Node> {
+/// Who leads, as the nodes themselves say.
+#[derive(Clone)]
+struct Lead {
+    handle: Handle,
+    author: Author,
+}
+
+type Leads = watch::Sender<Option<Lead>>;
+
+async fn start(rig: &Rig, list: &Arc<List>, identity: &ClusterIdentity, leads: &Leads, n: u16) -> Result<Node> {
     let folder = rig.bed.directory().join(format!("ledger-{n}"));
     let store = Store::start(RocksEngine::open(&folder)?)?;
     let me = listed(n);
@@ -140,7 +110,7 @@ async fn start(rig: &Rig, list: &Arc<List>, identity: &ClusterIdentity, n: u16) 
     let marker = marker::claim(&store, claimant.clone()).await?;
     let options = Options {
         listen: SocketAddr::new(me.address, PORT),
-        network: Some(Arc::new(Tls { identity: identity.clone() })),
+        network: Some(Arc::new(TlsNetwork { identity: identity.clone(), channel: Channel::Raft, ip: me.address })),
         directory: list.clone(),
         store,
         marker,
@@ -156,9 +126,17 @@ async fn start(rig: &Rig, list: &Arc<List>, identity: &ClusterIdentity, n: u16) 
         dice,
     };
     let (service, handle, leaderships) = Service::new(options);
+    tokio::spawn(tell(leads.clone(), handle.clone(), leaderships));
     let stop = CancellationToken::new();
-    tokio::spawn(service.run(stop.clone()));
-    Ok(Node { handle, leaderships, folder, stop })
+    let (thread, _) = RaftThread::start(service.run(stop.clone()))?;
+    Ok(Node { handle, folder, stop, _thread: thread })
+}
+
+/// Tells when `handle`'s node begins to lead.
+async fn tell(leads: Leads, handle: Handle, mut leaderships: mpsc::Receiver<Leadership>) {
+    while let Some(Leadership { author, .. }) = leaderships.recv().await {
+        leads.send_replace(Some(Lead { handle: handle.clone(), author }));
+    }
 }
 
 /// What the ledger does in a second, how soon a newcomer has all of it, and what it takes on disk.
@@ -168,40 +146,48 @@ pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
     let scope = Scope { namespace: "bench".to_owned(), service: "ledger".to_owned(), cluster: String::new() };
     let identity = ClusterIdentity::derive(&scope, &secret, None)?;
     let list = Arc::new(List(watch::Sender::new(0), std::sync::Mutex::new((0..3).map(listed).collect())));
-    let mut nodes = try_join_all((0..3).map(|n| start(rig, &list, &identity, n))).await?;
-    let (leader, author) = settled(&mut nodes).await?;
-    let counter = Arc::new(AtomicU64::new(0));
-    let deliver = |count: u64| deliver(nodes[leader].handle.clone(), author, counter.clone(), count);
-    deliver(DELIVERIES / 10).await?;
+    let leads = Leads::new(None);
+    let nodes = try_join_all((0..3).map(|n| start(rig, &list, &identity, &leads, n))).await?;
+    poll_until("three voters", LIMIT, || async {
+        let voters = nodes
+            .iter()
+            .filter_map(|node| node.handle.seen())
+            .filter(|seen| seen.role == Role::Leader && seen.members.iter().filter(|member| member.voter).count() == 3);
+        Ok((voters.count() > 0).then_some(()))
+    })
+    .await?;
+    let work = Work { leads: leads.subscribe(), numbers: Arc::default() };
+    work.deliver(DELIVERIES / 10).await?;
     let since = Instant::now();
-    deliver(DELIVERIES).await?;
+    work.deliver(DELIVERIES).await?;
     let rate = DELIVERIES as f64 / since.elapsed().as_secs_f64();
     report.row("ledger_deliveries_per_s", rate, "/s", Target::AtLeast(2_000.0), "-");
     if sizes.million {
+        let before = term(&nodes)?;
         report.say("the ledger alone: a million deliveries");
         let since = Instant::now();
-        deliver(MILLION - DELIVERIES - DELIVERIES / 10).await?;
+        work.deliver(MILLION - DELIVERIES - DELIVERIES / 10).await?;
         report.note(format!("a million deliveries: {:.0} s with both cores busy", since.elapsed().as_secs_f64()));
         let most = nodes.iter().map(|node| rocks::disk_bytes(&node.folder)).collect::<io::Result<Vec<_>>>()?;
         let most = most.into_iter().max().unwrap_or_default() as f64 / MIB;
         report.row("disk_mib_1m", most, "MiB", Target::AtMost(64.0), "-");
         report.say("the ledger alone: on until ten minutes have passed");
         while since.elapsed() < BURSTS {
-            deliver(DELIVERIES).await?;
+            work.deliver(DELIVERIES).await?;
         }
-        // Each election is a term, and a node that is not elected has had one too.
-        let seen = nodes[leader].handle.seen().context("the leader is gone")?;
-        let changes = seen.term.0 - author.term.0;
+        // Each election is a term; one that nobody won is counted too.
+        let changes = term(&nodes)? - before;
         report.row("leader_changes_under_burst", changes as f64, "", Target::AtMost(0.0), "-");
     }
-    let entries = nodes[leader].handle.seen().and_then(|seen| seen.last).context("no log")?;
+    let leader = work.leader()?;
+    let entries = leader.handle.seen().and_then(|seen| seen.last).context("no log")?;
     ensure!(entries >= 100_000, "only {entries} entries");
     let since = Instant::now();
     if let Ok(mut listed_now) = list.1.lock() {
         listed_now.push(listed(3));
     }
     list.0.send_modify(|count| *count += 1);
-    let newcomer = start(rig, &list, &identity, 3).await?;
+    let newcomer = start(rig, &list, &identity, &leads, 3).await?;
     poll_until("a newcomer that has all entries", LIMIT, || async {
         Ok(newcomer.handle.seen().is_some_and(|seen| seen.applied >= Some(entries)).then_some(()))
     })
@@ -213,41 +199,62 @@ pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
     Ok(())
 }
 
-async fn settled(nodes: &mut [Node]) -> Result<(usize, Author)> {
-    let handles: Vec<Handle> = nodes.iter().map(|node| node.handle.clone()).collect();
-    let leader = poll_until("three voters and a leader", LIMIT, || async {
-        let voters = |handle: &Handle| {
-            let seen = handle.seen().filter(|seen| seen.role == Role::Leader)?;
-            Some(seen.members.iter().filter(|member| member.voter).count())
-        };
-        Ok(handles.iter().position(|handle| voters(handle) == Some(3)))
-    })
-    .await?;
-    let leadership = nodes[leader].leaderships.recv().await.context("no leadership")?;
-    Ok((leader, leadership.author))
+/// The newest term that a node knows of.
+fn term(nodes: &[Node]) -> Result<u64> {
+    nodes.iter().filter_map(|node| Some(node.handle.seen()?.term.0)).max().context("no node is in a cluster")
 }
 
-async fn deliver(handle: Handle, author: Author, counter: Arc<AtomicU64>, count: u64) -> Result<()> {
-    let last = counter.load(Ordering::Relaxed) + count;
-    let workers = (0..AT_ONCE).map(|_| {
-        let (handle, counter) = (handle.clone(), counter.clone());
-        tokio::spawn(async move {
-            loop {
-                let number = counter.fetch_add(1, Ordering::Relaxed);
-                if number >= last {
-                    return Ok::<(), anyhow::Error>(());
+/// Deliveries, as the ledger sees them.
+#[derive(Clone)]
+struct Work {
+    leads: watch::Receiver<Option<Lead>>,
+    /// Each delivery has its own number.
+    numbers: Arc<AtomicU64>,
+}
+
+impl Work {
+    /// Makes `count` deliveries, [`AT_ONCE`] at a time.
+    async fn deliver(&self, count: u64) -> Result<()> {
+        let left = Arc::new(AtomicU64::new(count));
+        let workers = (0..AT_ONCE).map(|_| {
+            let (work, left) = (self.clone(), left.clone());
+            tokio::spawn(async move {
+                while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    work.one().await?;
                 }
-                for command in delivery(number, author)? {
-                    let reply = handle.ledger.propose(command).await?;
-                    ensure!(reply == Reply::Done, "{reply:?}");
-                }
-            }
-        })
-    });
-    for worker in workers.collect::<Vec<_>>() {
-        worker.await??;
+                Ok::<(), anyhow::Error>(())
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await??;
+        }
+        Ok(())
     }
-    counter.store(last, Ordering::Relaxed);
+
+    /// Makes one, under another leader where the first goes.
+    async fn one(&self) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let mut leads = self.leads.clone();
+            let Lead { handle, author } = leads.borrow_and_update().clone().context("nobody leads")?;
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let Err(error) = propose(&handle, delivery(number, author)?).await else { return Ok(()) };
+            ensure!(since.elapsed() < LIMIT, "a delivery is not written: {error:#}");
+            // A lead that ends may also begin anew at the same node.
+            let _ = timeout(ELECTION, leads.changed()).await;
+        }
+    }
+
+    fn leader(&self) -> Result<Lead> {
+        self.leads.borrow().clone().context("nobody leads")
+    }
+}
+
+async fn propose(to: &Handle, commands: [Command; 3]) -> Result<()> {
+    for command in commands {
+        let reply = to.ledger.propose(command).await?;
+        ensure!(reply == Reply::Done, "{reply:?}");
+    }
     Ok(())
 }
 

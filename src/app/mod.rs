@@ -8,7 +8,7 @@ mod control;
 mod gossip;
 mod node;
 mod pages;
-mod peers;
+pub mod peers;
 mod settings;
 
 use std::sync::{Arc, OnceLock};

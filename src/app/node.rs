@@ -2,13 +2,12 @@
 //!
 //! Owns what has to be known before Raft can start: which pod this is, and whether its storage goes with it.
 
-use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use crate::raft::Timings;
 use crate::raft::ports::Directory;
 use crate::raft::rpc::network::Network;
 use crate::raft::service::{self, Handle, Options, Service};
+use crate::raft::thread::RaftThread;
 use crate::store::Store;
 use crate::store::marker::{self, Claimant};
 use crate::store::rocks::RocksEngine;
@@ -57,32 +57,7 @@ pub(super) struct Node {
     pub(super) ip: IpAddr,
     pub(super) raft_dir: PathBuf,
     store: Store,
-    _thread: Thread,
-}
-
-/// Raft's thread: nothing that the rest of the process does holds up a heartbeat. One is enough: what takes longer than
-/// a handshake is done aside ([`Store::aside`]). With several, each heartbeat would wake all of them, for nothing.
-/// It ends when this is dropped.
-struct Thread {
-    _runs: oneshot::Sender<()>,
-}
-
-impl Thread {
-    /// Starts it, with `work` on it.
-    fn start<F>(work: F) -> io::Result<(Self, JoinHandle<F::Output>)>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let task = runtime.spawn(work);
-        let (runs, dropped) = oneshot::channel();
-        std::thread::Builder::new().name("raft".to_owned()).spawn(move || {
-            // An error: the other end is gone, which is what is waited for.
-            let _ = runtime.block_on(dropped);
-            runtime.shutdown_background();
-        })?;
-        Ok((Self { _runs: runs }, task))
-    }
+    _thread: RaftThread,
 }
 
 impl Node {
@@ -205,7 +180,7 @@ pub(super) async fn start(
         dice,
     };
     let (service, handle, leaderships) = Service::new(options);
-    let (thread, task) = Thread::start(service.run(stop)).map_err(Error::Threads)?;
+    let (thread, task) = RaftThread::start(service.run(stop)).map_err(Error::Threads)?;
     Ok(Node {
         handle,
         leaderships,

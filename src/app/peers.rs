@@ -23,11 +23,13 @@ use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
 use crate::tls::{Channel, ClusterIdentity, PeerTlsFailure, explain, speaks_go_version};
 
 /// TCP under the cluster's identity.
-pub(super) struct TlsNetwork {
-    pub(super) identity: ClusterIdentity,
-    pub(super) channel: Channel,
+pub struct TlsNetwork {
+    /// What we show, and whom we believe.
+    pub identity: ClusterIdentity,
+    /// What is spoken.
+    pub channel: Channel,
     /// What is dialled from.
-    pub(super) ip: IpAddr,
+    pub ip: IpAddr,
 }
 
 struct TlsListener {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::seeded::{self, Bug};
 
-use super::ids::AttemptId;
+use super::ids::{AttemptId, Timestamp};
 use super::ledger::{Attempt, AttemptState, Entry, Verdict};
 use super::pod::Fate;
 
@@ -267,12 +267,32 @@ pub fn settle_by_fate(entry: &Entry, fate: &Fate, named: Option<&AttemptId>) -> 
     let mut verdicts = match fate {
         Fate::Open => return None,
         Fate::Exited { code: 0, .. } | Fate::Passed => taken_one_of(&unsettled, named, entry.accepted().is_some()),
-        Fate::Exited { .. } => all(Verdict::Refused),
+        Fate::Exited { at, next, .. } => {
+            let verdict = |a: &Attempt| match may_have_gone_to_the_next(a.pushed_until, *at, *next) {
+                true => Verdict::Lost,
+                false => Verdict::Refused,
+            };
+            unsettled.iter().map(|a| (a.id.clone(), verdict(a))).collect()
+        }
         Fate::Lost => all(Verdict::Lost),
     };
     let claimed = entry.attempts.iter().filter(|a| a.state == AttemptState::Claimed);
     verdicts.extend(claimed.map(|a| (a.id.clone(), Verdict::NeverSent)));
     Some(Settlement { verdicts, close: true })
+}
+
+/// How far the clocks of a node and of a controller may differ.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+
+/// The kubelet tells whole seconds: what happened did so up to that much later.
+const WHOLE_SECONDS: Duration = Duration::from_secs(1);
+
+/// Whether a push that had ended at `pushed_until` may have reached another start than the one that ended `at`: a
+/// status that lags has it meant for the start before. `next`: since when the next start is seen.
+fn may_have_gone_to_the_next(pushed_until: Option<Timestamp>, at: Option<Timestamp>, next: Option<Timestamp>) -> bool {
+    let next_was_there = next.is_some_and(|next| pushed_until.is_none_or(|until| until.plus(CLOCKS_APART) >= next));
+    let was_over = |until: Timestamp| at.is_some_and(|at| until > at.plus(WHOLE_SECONDS + CLOCKS_APART));
+    next_was_there || pushed_until.is_some_and(was_over)
 }
 
 /// The instance took one attempt: the named one, which may be none of `attempts` (a status that lags had it claimed for

@@ -4,11 +4,11 @@
 //! rules that make a delivery happen once: no `Issued` without a claim of the same term, no claim on a settled
 //! instance, a fact about an attempt is applied once and never taken back. It holds accessors, never a secret.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
 
 use crate::seeded::{self, Bug};
@@ -136,6 +136,8 @@ pub struct Attempt {
     pub state: AttemptState,
     /// Once issued.
     pub accessors: Option<Accessors>,
+    /// Of an unknown one: when its push had ended, by the sender's clock. `None` where its sender was lost.
+    pub pushed_until: Option<Timestamp>,
 }
 
 /// How far an attempt got.
@@ -225,14 +227,15 @@ pub enum Refused {
     Full,
 }
 
-/// All entries.
+/// All entries. A clone shares them, and costs the same however many there are: a snapshot begins with one, on the
+/// thread that also sends heartbeats.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct Ledger {
-    entries: BTreeMap<InstanceKey, Entry>,
+    entries: RedBlackTreeMapSync<InstanceKey, Entry>,
     /// Settled entries by the time they were closed, oldest first. Follows from the entries.
     #[serde(skip)]
-    tombstones: BTreeMap<(Timestamp, InstanceKey), ()>,
+    tombstones: RedBlackTreeSetSync<(Timestamp, InstanceKey)>,
     /// The greatest time any command carried: tombstones age by it, so that a leader whose clock is behind
     /// cannot bring one back.
     latest: Timestamp,
@@ -241,14 +244,14 @@ pub struct Ledger {
 /// A ledger as it is stored.
 #[derive(Deserialize)]
 struct Stored {
-    entries: BTreeMap<InstanceKey, Entry>,
+    entries: RedBlackTreeMapSync<InstanceKey, Entry>,
     latest: Timestamp,
 }
 
 impl From<Stored> for Ledger {
     fn from(Stored { entries, latest }: Stored) -> Self {
         let settled = entries.iter().filter(|(_, entry)| entry.is_settled());
-        let tombstones = settled.filter_map(|(key, entry)| Some(((entry.closed?, key.clone()), ()))).collect();
+        let tombstones = settled.filter_map(|(key, entry)| Some((entry.closed?, key.clone()))).collect();
         Self { entries, tombstones, latest }
     }
 }
@@ -286,7 +289,7 @@ impl Ledger {
 
     /// How many entries there are, tombstones included.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.size()
     }
 
     /// Whether there is none.
@@ -296,7 +299,7 @@ impl Ledger {
 
     /// How many of them are settled and wait to be forgotten.
     pub fn tombstones(&self) -> usize {
-        self.tombstones.len()
+        self.tombstones.size()
     }
 
     fn claim(&mut self, claim: &Claim, term: Term) -> Result<(), Refused> {
@@ -306,13 +309,11 @@ impl Ledger {
         }
         if !self.entries.contains_key(&claim.key) {
             self.make_room()?;
+            let (pod, role) = (claim.pod.clone(), claim.role.clone());
+            let entry = Entry { pod, role, attempts: Vec::with_capacity(1), closed: None };
+            self.entries.insert_mut(claim.key.clone(), entry);
         }
-        let entry = self.entries.entry(claim.key.clone()).or_insert_with(|| Entry {
-            pod: claim.pod.clone(),
-            role: claim.role.clone(),
-            attempts: Vec::with_capacity(1),
-            closed: None,
-        });
+        let entry = self.entries.get_mut(&claim.key).ok_or(Refused::NotOpen)?;
         if let Some(known) = entry.attempt(&claim.attempt) {
             let same = known.state == AttemptState::Claimed && known.by == claim.by;
             return if same { Ok(()) } else { Err(Refused::NotOpen) };
@@ -333,6 +334,7 @@ impl Ledger {
             by: claim.by,
             state: AttemptState::Claimed,
             accessors: None,
+            pushed_until: None,
         });
         Ok(())
     }
@@ -365,6 +367,9 @@ impl Ledger {
         let entry = self.entries.get_mut(&outcome.key).ok_or(Refused::NotOpen)?;
         for (id, verdict) in &outcome.verdicts {
             if let Some(attempt) = entry.attempts.iter_mut().find(|a| a.id == *id) {
+                if attempt.state == AttemptState::Issued && *verdict == Verdict::Unknown {
+                    attempt.pushed_until = Some(outcome.at);
+                }
                 attempt.state = learned(attempt.state, *verdict);
             }
         }
@@ -372,29 +377,34 @@ impl Ledger {
             entry.closed.get_or_insert(outcome.at);
         }
         if let (Some(closed), true) = (entry.closed, entry.is_settled()) {
-            self.tombstones.insert((closed, outcome.key.clone()), ());
+            // Nothing is to be destroyed by them any more, and there are many tombstones.
+            entry.attempts.iter_mut().for_each(|attempt| attempt.accessors = None);
+            self.tombstones.insert_mut((closed, outcome.key.clone()));
         }
         Ok(())
     }
 
     fn bury_old(&mut self) {
-        while let Some(oldest) = self.tombstones.first_entry() {
-            let (closed, key) = oldest.key();
-            if self.latest.since(*closed) < TOMBSTONE_AGE {
-                return;
-            }
-            self.entries.remove(key);
-            oldest.remove();
+        while let Some((closed, _)) = self.tombstones.first()
+            && self.latest.since(*closed) >= TOMBSTONE_AGE
+        {
+            self.bury_oldest();
         }
     }
 
+    /// Forgets the entry that was settled first.
+    fn bury_oldest(&mut self) -> Option<()> {
+        let oldest = self.tombstones.first()?.clone();
+        self.tombstones.remove_mut(&oldest);
+        self.entries.remove_mut(&oldest.1);
+        Some(())
+    }
+
     fn make_room(&mut self) -> Result<(), Refused> {
-        if self.entries.len() < MAX_ENTRIES {
+        if self.entries.size() < MAX_ENTRIES {
             return Ok(());
         }
-        let ((_, key), ()) = self.tombstones.pop_first().ok_or(Refused::Full)?;
-        self.entries.remove(&key);
-        Ok(())
+        self.bury_oldest().ok_or(Refused::Full)
     }
 }
 

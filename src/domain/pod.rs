@@ -114,6 +114,8 @@ pub struct Termination {
     pub id: Option<ContainerId>,
     /// `exitCode`.
     pub exit_code: i32,
+    /// `finishedAt`, in whole seconds.
+    pub at: Option<Timestamp>,
     /// `message`: what the container wrote to its termination log, cut to [`MAX_TERMINATION_MESSAGE_BYTES`].
     pub message: Option<Arc<str>>,
 }
@@ -223,6 +225,11 @@ pub enum Fate {
         code: i32,
         /// Its termination message.
         message: Option<Arc<str>>,
+        /// When, by the node's clock, in whole seconds.
+        at: Option<Timestamp>,
+        /// A later start is seen, which runs since then, by the node's clock, in whole seconds. Zero where its status
+        /// does not tell.
+        next: Option<Timestamp>,
     },
     /// Its pod's containers were started: it must have ended with success, although no status says so.
     Passed,
@@ -238,8 +245,11 @@ pub fn fate(found: Option<&Pod>, reference: &PodRef, id: &ContainerId) -> Fate {
         Some(Target::Init { status, .. }) => Some(status),
         _ => None,
     };
-    if let Some(end) = status.and_then(|status| termination_of(status, id)) {
-        return Fate::Exited { code: end.exit_code, message: end.message.clone() };
+    if let Some(status) = status
+        && let Some(end) = termination_of(status, id)
+    {
+        let (code, message, at) = (end.exit_code, end.message.clone(), end.at);
+        return Fate::Exited { code, message, at, next: start_after(status, id) };
     }
     if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
         return Fate::Passed;
@@ -260,6 +270,15 @@ fn termination_of<'a>(status: &'a ContainerStatus, id: &ContainerId) -> Option<&
         _ => None,
     };
     current.into_iter().chain(&status.last).find(|end| end.id.as_ref() == Some(id))
+}
+
+/// Since when another start than `id` is there.
+fn start_after(status: &ContainerStatus, id: &ContainerId) -> Option<Timestamp> {
+    match &status.state {
+        ContainerState::Running { id: now, since } if now.as_ref() != Some(id) => Some(since.unwrap_or_default()),
+        ContainerState::Terminated(end) if end.id.as_ref() != Some(id) => Some(Timestamp::default()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -107,6 +107,7 @@ struct Terminated {
     #[serde(rename = "containerID")]
     container_id: Option<String>,
     exit_code: Option<i32>,
+    finished_at: Option<String>,
     message: Option<String>,
 }
 
@@ -222,6 +223,7 @@ fn termination(end: &Terminated) -> Termination {
         id: id(end.container_id.as_deref()),
         // An end that does not say how it was is no success.
         exit_code: end.exit_code.unwrap_or(-1),
+        at: end.finished_at.as_deref().and_then(timestamp),
         message: message.filter(|text| !text.is_empty()).map(Into::into),
     }
 }

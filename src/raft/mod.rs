@@ -11,6 +11,7 @@ mod leader;
 mod ledger;
 mod log_store;
 pub mod ports;
+mod pulse;
 mod reconcile;
 mod reform;
 mod retire;
@@ -24,6 +25,7 @@ pub mod status;
 mod suspect;
 #[cfg(test)]
 mod tests;
+pub mod thread;
 mod types;
 mod warm;
 

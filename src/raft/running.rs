@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::log_store::LogStore;
+use super::pulse;
 use super::rpc::client::{Link, Links};
 use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
 use super::state_machine::{Machine, SharedLedger};
@@ -28,7 +29,8 @@ use crate::domain::peers::{self, LogState, Standing};
 use crate::seeded::{self, Bug};
 use crate::store::{Batch, Family, Store};
 
-/// Entries between two snapshots. An entry of a delivery is some 250 bytes: 2 MiB of log, replayed in milliseconds.
+/// Entries between two snapshots, at least. An entry of a delivery is some 250 bytes: 2 MiB of log, replayed in
+/// milliseconds. A large ledger waits for more ([`super::state_machine`]).
 const SNAPSHOT_EVERY: u64 = 8_192;
 
 /// Entries that are kept behind a snapshot, for members that were away for a moment.
@@ -122,6 +124,8 @@ impl Running {
         log.drop_after_gap().await?;
         let raft = Raft::new(identity.node, Arc::new(config), links.clone(), log, machine);
         let raft = raft.await.map_err(io::Error::other)?;
+        // `pulse` sends them.
+        raft.runtime_config().heartbeat(false);
         Ok(Arc::new(Self {
             raft,
             ledger,
@@ -188,6 +192,13 @@ impl Running {
     /// `source` has spoken to us as a leader does.
     pub(super) fn hears(&self, source: NodeId) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((source, Instant::now()));
+    }
+
+    /// When the leader that openraft goes by has spoken to us last.
+    pub(super) fn heard_leader(&self) -> Option<Instant> {
+        let leader = self.raft.metrics().borrow_watched().current_leader?;
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.filter(|(node, _)| *node == leader).map(|(_, at)| at)
     }
 
     /// Commits `command` here, as the leader.
@@ -323,7 +334,7 @@ fn config(identity: Identity, timings: Timings) -> Config {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Config {
         cluster_name: identity.cluster.to_string(),
-        heartbeat_interval: millis(timings.heartbeat),
+        heartbeat_interval: pulse::told_to_openraft(millis(timings.election_min)),
         election_timeout_min: millis(timings.election_min),
         election_timeout_max: millis(timings.election_max),
         install_snapshot_timeout: millis(SNAPSHOT_LIMIT),
@@ -332,8 +343,6 @@ fn config(identity: Identity, timings: Timings) -> Config {
         max_in_snapshot_log_to_keep: KEEP_BEHIND,
         // One range is removed at a time: many small ones slow the store's reads.
         purge_batch_size: PURGE_BATCH,
-        // A member that is further behind than a snapshot would bring it gets the snapshot.
-        replication_lag_threshold: SNAPSHOT_EVERY + KEEP_BEHIND,
         // A node that was cut off does not disturb the others when it comes back.
         enable_pre_vote: Some(true),
         // A restarted leader has to be elected again: what is committed is known only then.

@@ -22,7 +22,7 @@ use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Respo
 use super::rpc::network::{Isolated, Network};
 use super::rpc::server::Server;
 use super::running::{Running, Timings, seeded};
-use super::{leader, reconcile, reform, suspect, warm};
+use super::{leader, pulse, reconcile, reform, suspect, warm};
 use crate::clock::Dice;
 use crate::deliver::ports::Leadership;
 use crate::domain::bootstrap::{Decision, Myself, READY_WITHOUT_IDENTITY_AFTER};
@@ -324,6 +324,7 @@ impl Service {
         directory.urgent(false);
         let _follows =
             AbortOnDropHandle::new(tokio::spawn(leader::follow(running.clone(), *boot, self.leaderships.clone())));
+        let _keeps_time = AbortOnDropHandle::new(tokio::spawn(pulse::always(running.clone(), timings)));
         let _reconciles =
             AbortOnDropHandle::new(tokio::spawn(reconcile::always(running.clone(), directory.clone(), grace)));
         let _keeps_warm = AbortOnDropHandle::new(tokio::spawn(warm::always(running.clone())));

@@ -76,6 +76,10 @@ impl Shelf {
         Self { store, putting: Arc::default() }
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Makes `data`, which came from the leader, the current snapshot. What it holds.
     pub(super) async fn install(&self, meta: &SnapshotMeta, data: Vec<u8>) -> io::Result<Applied> {
         let of = meta.clone();

@@ -42,10 +42,17 @@ impl SharedLedger {
     }
 }
 
+/// A snapshot writes the whole ledger. It is worth it once the log has grown by an entry for so many of the ledger's:
+/// then snapshots write a few times what the log writes, however large the ledger is. A full one
+/// ([`crate::domain::ledger::MAX_ENTRIES`]) lets the log grow to 8 MiB, replayed in a fraction of a second.
+const ENTRIES_PER_LOGGED: u64 = 2;
+
 /// See the module.
 pub(super) struct Machine {
     shared: SharedLedger,
     shelf: Shelf,
+    /// The last entry that is in the newest snapshot.
+    snapshot: u64,
 }
 
 impl Machine {
@@ -59,8 +66,9 @@ impl Machine {
             Some(found) => snapshot::decode(&found.meta, &found.snapshot)?,
             None => Applied::default(),
         };
+        let snapshot = index(applied.log_id.as_ref());
         let shared = SharedLedger(Arc::new(RwLock::new(applied)));
-        Ok((Self { shared: shared.clone(), shelf }, shared))
+        Ok((Self { shared: shared.clone(), shelf, snapshot }, shared))
     }
 }
 
@@ -95,18 +103,94 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let worth = self.shared.read(|applied| {
+            let since = index(applied.log_id.as_ref()).saturating_sub(self.snapshot);
+            since >= applied.ledger.len() as u64 / ENTRIES_PER_LOGGED
+        });
+        match force || worth {
+            true => Some(self.get_snapshot_builder().await),
+            false => None,
+        }
+    }
+
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Nothing is applied meanwhile: ledger, entry and configuration are of one moment.
-        Builder::new(self.shelf.clone(), self.shared.read(Applied::clone))
+        let applied = self.shared.read(Applied::clone);
+        self.snapshot = index(applied.log_id.as_ref());
+        Builder::new(self.shelf.clone(), applied)
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), io::Error> {
         let applied = self.shelf.install(meta, data).await?;
+        self.snapshot = index(applied.log_id.as_ref());
         self.shared.write(|current| *current = applied);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        self.shelf.get()
+        let shelf = self.shelf.clone();
+        self.shelf.store().aside(move || shelf.get()).await?
+    }
+}
+
+fn index(log_id: Option<&LogId>) -> u64 {
+    log_id.map_or(0, LogId::index)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use openraft::RaftSnapshotBuilder;
+    use openraft::impls::leader_id_std::LeaderId;
+    use openraft::vote::RaftLeaderId;
+
+    use super::super::types::Entry;
+    use super::*;
+    use crate::domain::ids::{
+        AttemptId, BootId, ContainerId, InstanceKey, NodeId, PodRef, PodUid, RoleName, Timestamp,
+    };
+    use crate::domain::ledger::{Author, Claim, Command};
+    use crate::store::mem::MemEngine;
+
+    fn claim(index: u64) -> Entry {
+        let uid = PodUid::from(format!("pod-{index}").as_str());
+        let container_id = ContainerId::from("c");
+        let command = Command::Claim(Claim {
+            key: InstanceKey { pod: uid.clone(), container: "install".into(), container_id, generation: 0 },
+            attempt: AttemptId::from("a"),
+            pod: PodRef { namespace: "n".into(), name: "p".into(), uid },
+            role: RoleName::parse("r").unwrap(),
+            by: Author { term: term_of(&log_id(index)), boot: BootId(1) },
+            at: Timestamp(1),
+        });
+        Entry { log_id: log_id(index), payload: EntryPayload::Normal(command) }
+    }
+
+    fn log_id(index: u64) -> LogId {
+        LogId::new(LeaderId::new(1, NodeId(1)).to_committed(), index)
+    }
+
+    async fn apply(machine: &mut Machine, through: u64) {
+        let from = index(machine.shared.read(|applied| applied.log_id).as_ref()) + 1;
+        let entries: Vec<_> = (from..=through).map(|index| Ok((claim(index), None))).collect();
+        machine.apply(stream::iter(entries)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_large_ledger_is_written_when_the_log_has_grown_with_it() {
+        let (mut machine, ledger) = Machine::load(Store::inline(MemEngine::new())).unwrap();
+        apply(&mut machine, 1_000).await;
+        let mut builder = machine.try_create_snapshot_builder(false).await.expect("the first one is worth it");
+        builder.build_snapshot().await.unwrap();
+        apply(&mut machine, 1_100).await;
+        assert_eq!(ledger.read(|applied| applied.ledger.len()), 1_100);
+        assert!(machine.try_create_snapshot_builder(false).await.is_none(), "100 entries for 1,100");
+        assert!(machine.try_create_snapshot_builder(true).await.is_some(), "somebody needs it");
+        apply(&mut machine, 3_000).await;
+        assert!(machine.try_create_snapshot_builder(false).await.is_some(), "1,900 entries for 3,000");
+        // A restart knows what the snapshot on the shelf holds.
+        let (mut machine, _) = Machine::load(machine.shelf.store().clone()).unwrap();
+        assert!(machine.try_create_snapshot_builder(false).await.is_none(), "nothing is newer than the snapshot");
     }
 }

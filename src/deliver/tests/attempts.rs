@@ -159,6 +159,7 @@ async fn an_unknown_attempt_is_never_destroyed_before_its_instance_has_spoken() 
     let failed = ContainerState::Terminated(Termination {
         id: Some("containerd://web-0-0".into()),
         exit_code: 1,
+        at: None,
         message: None,
     });
     world.receiver(IP, Receiver::Silent);

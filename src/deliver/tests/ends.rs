@@ -1,22 +1,36 @@
 //! How instances end, and what a new leader makes of what an earlier one left.
 
+use std::time::Duration;
+
 use super::world::{Did, Receiver, World, cut, status};
+use crate::clock::Clock as _;
 use crate::deliver::fixtures::{pod, running, with_status};
 use crate::deliver::ports::{Incident, PodEvent};
+use crate::domain::ids::Timestamp;
 use crate::domain::pod::{ContainerState, Phase, Pod, Target, Termination, Wish};
 
 const IP: &str = "10.0.0.1";
 
 fn exited(pod: Pod, code: i32) -> Pod {
     let id = "containerd://web-0-0".into();
-    with_status(pod, ContainerState::Terminated(Termination { id: Some(id), exit_code: code, message: None }))
+    with_status(pod, ContainerState::Terminated(Termination { id: Some(id), exit_code: code, at: None, message: None }))
 }
 
 fn restarted(pod: Pod, from: i32, number: usize) -> Pod {
     let before = format!("containerd://web-0-{}", number - 1);
     let mut pod = with_status(pod, running(&format!("containerd://web-0-{number}")));
     if let Some(Wish { target: Target::Init { status, .. }, .. }) = &mut pod.wish {
-        status.last = Some(Termination { id: Some(before.as_str().into()), exit_code: from, message: None });
+        status.last = Some(Termination { id: Some(before.as_str().into()), exit_code: from, at: None, message: None });
+    }
+    pod
+}
+
+/// The same pod, whose init container runs since `started`.
+fn since(mut pod: Pod, started: Timestamp) -> Pod {
+    if let Some(Wish { target: Target::Init { status, .. }, .. }) = &mut pod.wish
+        && let ContainerState::Running { since, .. } = &mut status.state
+    {
+        *since = Some(started);
     }
     pod
 }
@@ -87,9 +101,20 @@ async fn a_pod_created_anew_under_its_name_gets_its_own() {
 async fn a_restart_without_any_status_in_between_is_another_instance() {
     let world = one_unknown().await;
     world.answers(IP, [status(200)]);
-    world.see(&restarted(pod("web-0", IP), 1, 1)).await;
+    world.see(&since(restarted(pod("web-0", IP), 1, 1), world.now().plus(Duration::from_secs(60)))).await;
     world.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
     world.until("the first one's is destroyed", |w| neutralised(w) == 1).await;
+}
+
+// A status that lags has a push meant for the start before.
+#[tokio::test(start_paused = true)]
+async fn what_the_next_start_may_have_taken_is_not_destroyed_with_the_first_one() {
+    let world = one_unknown().await;
+    world.answers(IP, [status(200)]);
+    world.see(&since(restarted(pod("web-0", IP), 137, 1), world.now())).await;
+    world.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
+    world.until("counted", |w| w.count(|did| *did == Did::Incident(Incident::FateUnknown)) == 1).await;
+    assert_eq!(neutralised(&world), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,13 +14,20 @@ fn entry(attempts: &[(&str, AttemptState)]) -> Entry {
     Entry {
         pod: PodRef { namespace: "n".into(), name: "p".into(), uid: PodUid::from("u") },
         role: RoleName::parse("r").unwrap(),
-        attempts: attempts.iter().map(|(a, state)| Attempt { id: id(a), by, state: *state, accessors: None }).collect(),
+        attempts: attempts
+            .iter()
+            .map(|(a, state)| Attempt { id: id(a), by, state: *state, accessors: None, pushed_until: None })
+            .collect(),
         closed: None,
     }
 }
 
 fn answered(status: u16, named: Option<&str>) -> Answer {
     Answer::Complete { status, retry_after: None, named: named.map(id), token_used: false, text: "".into() }
+}
+
+fn exited(code: i32) -> Fate {
+    Fate::Exited { code, message: None, at: None, next: None }
 }
 
 const ISSUED: AttemptState = AttemptState::Issued;
@@ -80,7 +87,7 @@ fn a_410_without_a_name_destroys_none_of_several() {
 
 #[test]
 fn exit_0_accepts_the_only_unknown_and_keeps_several() {
-    let exit = Fate::Exited { code: 0, message: None };
+    let exit = exited(0);
     let one = settle_by_fate(&entry(&[("a", UNKNOWN)]), &exit, None).unwrap();
     assert_eq!(one.verdicts, vec![(id("a"), Verdict::Accepted)]);
     let two = settle_by_fate(&entry(&[("a", UNKNOWN), ("b", UNKNOWN)]), &exit, None).unwrap();
@@ -92,16 +99,40 @@ fn exit_0_accepts_the_only_unknown_and_keeps_several() {
 // A status that lagged had the accepted one claimed for the start before. Found by the fault suite.
 #[test]
 fn exit_0_that_names_an_attempt_of_another_start_refuses_all_of_this_one() {
-    let exit = Fate::Exited { code: 0, message: None };
+    let exit = exited(0);
     let settled = settle_by_fate(&entry(&[("a", AttemptState::Unknown)]), &exit, Some(&id("z"))).unwrap();
     assert_eq!(settled.verdicts, [(id("a"), Verdict::Refused)]);
 }
 
 #[test]
 fn a_failed_exit_refuses_what_was_unknown() {
-    let exit = Fate::Exited { code: 1, message: None };
+    let exit = exited(1);
     let settled = settle_by_fate(&entry(&[("a", UNKNOWN), ("b", ISSUED)]), &exit, None).unwrap();
     assert_eq!(settled.refused().count(), 2);
+}
+
+// A status that lagged had the attempt claimed for the start before. Found by the fault suite.
+#[test]
+fn a_failed_exit_keeps_what_the_next_start_may_have_taken() {
+    let verdict = |until: Option<u64>, at: Option<u64>, next: Option<u64>| {
+        let mut entry = entry(&[("a", if until.is_some() { UNKNOWN } else { ISSUED })]);
+        let seconds = |seconds: u64| Timestamp(seconds * 1_000);
+        entry.attempts[0].pushed_until = until.map(seconds);
+        let exit = Fate::Exited { code: 137, message: None, at: at.map(seconds), next: next.map(seconds) };
+        settle_by_fate(&entry, &exit, None).unwrap().verdicts[0].1
+    };
+    // Its push was over long before the next one was there.
+    assert_eq!(verdict(Some(100), Some(100), Some(110)), Verdict::Refused);
+    assert_eq!(verdict(Some(100), Some(100), None), Verdict::Refused);
+    // The clocks leave it open.
+    assert_eq!(verdict(Some(100), Some(100), Some(102)), Verdict::Lost);
+    assert_eq!(verdict(Some(100), Some(90), Some(91)), Verdict::Lost);
+    // Nobody knows how long its sender went on.
+    assert_eq!(verdict(None, Some(100), Some(110)), Verdict::Lost);
+    assert_eq!(verdict(None, Some(100), None), Verdict::Refused);
+    // This start was over when it was pushed, and the next one is not seen yet.
+    assert_eq!(verdict(Some(104), Some(100), None), Verdict::Lost);
+    assert_eq!(verdict(Some(103), Some(100), None), Verdict::Refused);
 }
 
 #[test]
@@ -147,7 +178,7 @@ proptest! {
         let current = id(names[states.len() - 1]);
         let name = named.map(|n| id(names[n]));
         let by_answer = settle_by_answer(&entry, &current, &answered(status, named.map(|n| names[n])));
-        let by_fate = settle_by_fate(&entry, &Fate::Exited { code, message: None }, name.as_ref()).unwrap();
+        let by_fate = settle_by_fate(&entry, &exited(code), name.as_ref()).unwrap();
         for settlement in [&by_answer, &by_fate] {
             let accepted = settlement.verdicts.iter().filter(|(_, v)| *v == Verdict::Accepted).count();
             prop_assert!(accepted <= 1);

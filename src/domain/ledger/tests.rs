@@ -121,6 +121,39 @@ fn a_tombstone_goes_after_ten_minutes_and_an_unsettled_entry_never() {
 }
 
 #[test]
+fn a_tombstone_remembers_what_became_of_it_and_no_accessor() {
+    let mut ledger = Ledger::default();
+    for (attempt, verdict, close) in [("a", Verdict::Unknown, false), ("b", Verdict::Accepted, true)] {
+        ledger.apply(&claim(1, attempt, 1, 1), Term(1));
+        ledger.apply(&issued(1, attempt, 1, 2), Term(1));
+        ledger.apply(&outcome(1, attempt, verdict, close, 3), Term(1));
+    }
+    // The other one is still open, and may have to be destroyed.
+    let accessors = |ledger: &Ledger| {
+        let entry = ledger.get(&key(1)).unwrap();
+        entry.attempts.iter().map(|attempt| attempt.accessors.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!((accessors(&ledger), ledger.tombstones()), (vec![true, true], 0));
+    ledger.apply(&outcome(1, "a", Verdict::Refused, false, 4), Term(1));
+    assert_eq!((accessors(&ledger), ledger.tombstones()), (vec![false, false], 1));
+    assert_eq!(ledger.get(&key(1)).unwrap().accepted(), Some(&AttemptId::from("b")));
+}
+
+#[test]
+fn what_is_applied_later_does_not_change_a_clone() {
+    let mut ledger = Ledger::default();
+    ledger.apply(&claim(1, "a", 1, 1), Term(1));
+    ledger.apply(&claim(2, "a", 1, 1), Term(1));
+    let clone = ledger.clone();
+    let encoded = postcard::to_stdvec(&clone).unwrap();
+    ledger.apply(&issued(1, "a", 1, 2), Term(1));
+    ledger.apply(&outcome(2, "a", Verdict::NeverSent, true, 3), Term(1));
+    assert_eq!(postcard::to_stdvec(&clone).unwrap(), encoded);
+    assert_ne!(clone, ledger);
+    assert_eq!(postcard::from_bytes::<Ledger>(&encoded).unwrap(), clone);
+}
+
+#[test]
 fn at_the_cap_settled_entries_make_room_and_unsettled_ones_stop_claims() {
     let key_of = |n: usize| InstanceKey { container: format!("c{n}").into(), ..key(1) };
     let claim_of = |n: usize| match claim(1, "a", 1, 1) {

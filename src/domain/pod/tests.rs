@@ -25,7 +25,7 @@ fn running(id: &str) -> ContainerState {
 }
 
 fn ended(id: &str, exit_code: i32) -> Termination {
-    Termination { id: Some(ContainerId::from(id)), exit_code, message: None }
+    Termination { id: Some(ContainerId::from(id)), exit_code, at: None, message: None }
 }
 
 fn refusal(pod: &Pod) -> Refusal {
@@ -116,10 +116,12 @@ fn the_fate_of_a_start_is_read_from_whatever_the_pod_still_says() {
         let found = pod(init(state, last));
         fate(Some(&found), &found.reference, &a)
     };
-    let exited = |code| Fate::Exited { code, message: None };
+    let exited = |code| Fate::Exited { code, message: None, at: None, next: None };
+    let replaced = |code| Fate::Exited { code, message: None, at: None, next: Some(Timestamp::default()) };
     assert_eq!(fate_in(running("a"), None), Fate::Open);
     assert_eq!(fate_in(ContainerState::Terminated(ended("a", 0)), None), exited(0));
-    assert_eq!(fate_in(running("b"), Some(ended("a", 1))), exited(1));
+    assert_eq!(fate_in(running("b"), Some(ended("a", 1))), replaced(1));
+    assert_eq!(fate_in(ContainerState::Terminated(ended("b", 0)), Some(ended("a", 1))), replaced(1));
     assert_eq!(fate_in(ContainerState::Waiting, Some(ended("a", 1))), exited(1));
     assert_eq!(fate_in(running("b"), None), Fate::Lost);
     assert_eq!(fate_in(running("c"), Some(ended("b", 0))), Fate::Lost);

@@ -56,13 +56,17 @@ fn the_trace_of_a_real_kubelet_is_read_as_it_was_meant() {
     assert_eq!(candidate.running_since, Some(Timestamp(1_785_578_400_000)));
     assert_eq!(pod.ips, ["10.244.0.4".parse::<IpAddr>().unwrap()]);
 
-    let ended = json!({"name": "install", "restartCount": 0, "containerID": "containerd://A", "state": {"terminated": {"exitCode": 0, "containerID": "containerd://A", "message": "attempt=x1"}}});
+    let ended = json!({"name": "install", "restartCount": 0, "containerID": "containerd://A", "state": {"terminated": {"exitCode": 0, "containerID": "containerd://A", "finishedAt": "2026-08-01T10:00:05Z", "message": "attempt=x1"}}});
     let after = read(mk_pod(&status_of("10.244.0.4", &ended)));
     let outcome = fate(Some(&after), &pod.reference, &candidate.container_id);
-    assert_eq!(outcome, Fate::Exited { code: 0, message: Some("attempt=x1".into()) });
+    let at = Some(Timestamp(1_785_578_405_000));
+    assert_eq!(outcome, Fate::Exited { code: 0, message: Some("attempt=x1".into()), at, next: None });
 
     let again = json!({"name": "install", "restartCount": 1, "containerID": "containerd://B", "state": {"running": {"startedAt": "2026-08-01T10:00:09Z"}}, "lastState": {"terminated": {"exitCode": 137, "containerID": "containerd://A", "reason": "Error"}}});
     let again = read(mk_pod(&status_of("10.244.0.5", &again)));
+    let replaced = fate(Some(&again), &pod.reference, &candidate.container_id);
+    let next = Some(Timestamp(1_785_578_409_000));
+    assert_eq!(replaced, Fate::Exited { code: 137, message: None, at: None, next });
     let (status, restarts) = init_status(&again);
     assert_eq!((restarts, status.last.as_ref().map(|end| end.exit_code)), (1, Some(137)));
     assert!(matches!(decide(&again), Decision::Deliver(new) if new.container_id.as_str() == "containerd://B"));

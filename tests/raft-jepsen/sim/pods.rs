@@ -26,6 +26,7 @@ pub(crate) struct Instance {
     pub(crate) container: String,
     pub(crate) listens: bool,
     pub(crate) ended: Option<(i32, Option<String>)>,
+    started: Millis,
     pod: usize,
 }
 
@@ -115,7 +116,9 @@ impl World {
         let container = format!("containerd://{}-{restarts}", reference.name);
         let receiver = Receiver::new(kind, uid.clone());
         self.note(What::Instance { instance: id, kind, pod: uid, container: container.clone() });
-        self.pods.instances.insert(id, Instance { receiver, ip, container, listens: false, ended: None, pod });
+        self.pods
+            .instances
+            .insert(id, Instance { receiver, ip, container, listens: false, ended: None, started: self.now, pod });
         self.pods.by_ip.insert(ip, id);
         // A kubelet may report "running" before or after it listens.
         let listens_after = self.rng.between(1, 200);
@@ -148,13 +151,15 @@ impl World {
         let instance = running.map(|id| &self.pods.instances[&id]);
         let (phase, state) = match instance {
             Some(Instance { ended: Some((0, message)), container, .. }) => {
-                (Phase::Pending, ContainerState::Terminated(termination(container, 0, message.as_deref())))
+                (Phase::Pending, ContainerState::Terminated(termination(container, 0, message.as_deref(), self.now)))
             }
-            Some(Instance { container, .. }) => {
-                let since = Some(Timestamp(super::EPOCH + self.now));
+            Some(Instance { container, started, .. }) => {
+                let since = Some(told_by_kubelet(*started));
                 (Phase::Pending, ContainerState::Running { id: Some(ContainerId::from(container.as_str())), since })
             }
-            None => (Phase::Running, ContainerState::Terminated(last.clone().unwrap_or(termination("", 0, None)))),
+            None => {
+                (Phase::Running, ContainerState::Terminated(last.clone().unwrap_or(termination("", 0, None, self.now))))
+            }
         };
         let status = ContainerStatus { state, last: if instance.is_some() { last.clone() } else { None } };
         Pod {
@@ -183,7 +188,7 @@ impl World {
         instance.listens = false;
         let (pod, container, ip) = (instance.pod, instance.container.clone(), instance.ip);
         self.note(What::InstanceEnded { instance: id, code });
-        self.pods.pods[pod].last = Some(termination(&container, code, message.as_deref()));
+        self.pods.pods[pod].last = Some(termination(&container, code, message.as_deref(), self.now));
         if code == 0 {
             self.pods.free.push(ip);
             if self.rng.chance(50) {
@@ -332,8 +337,14 @@ impl World {
     }
 }
 
-fn termination(container: &str, exit_code: i32, message: Option<&str>) -> Termination {
-    Termination { id: Some(ContainerId::from(container)), exit_code, message: message.map(Into::into) }
+fn termination(container: &str, exit_code: i32, message: Option<&str>, now: Millis) -> Termination {
+    let (id, at) = (Some(ContainerId::from(container)), Some(told_by_kubelet(now)));
+    Termination { id, exit_code, at, message: message.map(Into::into) }
+}
+
+/// In whole seconds.
+fn told_by_kubelet(at: Millis) -> Timestamp {
+    Timestamp((super::EPOCH + at) / 1_000 * 1_000)
 }
 
 /// The answer as the courier reads it.

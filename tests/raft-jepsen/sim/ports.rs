@@ -216,6 +216,7 @@ impl SecretIssuer for Port {
     }
 
     async fn neutralise(&self, _role: &RoleName, accessors: &Accessors, token: Option<SecretString>) -> Neutralised {
+        let _neutralising = Neutralising::begin(&self.site.world);
         let name = accessors.secret_id.as_deref().unwrap_or_default().to_owned();
         let number = vault::number_in(&name);
         let mut how = Neutralised::LeftToExpire;
@@ -246,6 +247,22 @@ impl SecretIssuer for Port {
 
     fn address(&self) -> Arc<VaultAddress> {
         Arc::new(VaultAddress { address: "http://vault:8200".into(), ca_bundle: None, namespace: None })
+    }
+}
+
+/// Counts as long as it lives: a request that was lost is tried again only when its time is up.
+struct Neutralising(Shared);
+
+impl Neutralising {
+    fn begin(world: &Shared) -> Self {
+        world.lock().neutralising += 1;
+        Self(world.clone())
+    }
+}
+
+impl Drop for Neutralising {
+    fn drop(&mut self) {
+        self.0.lock().neutralising -= 1;
     }
 }
 

@@ -78,11 +78,12 @@ impl Sim {
         self.problems.extend(problems);
     }
 
-    /// Every init container has ended well, every replica is a member, nothing is open in the ledger; for a while.
+    /// Every init container has ended well, every replica is a member, nothing is open in the ledger and nothing is
+    /// being destroyed; for a while.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let now = self.now();
-        let quiet = self.rolling.is_none() && self.unserved() == 0 && self.is_whole() && self.open() == Some(0);
-        if !quiet {
+        let served = self.unserved() == 0 && self.world.lock().neutralising == 0;
+        if !(served && self.rolling.is_none() && self.is_whole() && self.open() == Some(0)) {
             self.seen.quiet_since = None;
             return false;
         }

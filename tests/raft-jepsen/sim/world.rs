@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) coverage: BTreeMap<String, u64>,
     /// Proposals, numbered.
     pub(crate) ops: u64,
+    /// How many `secret_id`s somebody is about to destroy.
+    pub(crate) neutralising: usize,
     timers: BTreeMap<(Millis, u64), Timer>,
     sequence: u64,
     /// What was lost on its way: whoever waits for it waits.
@@ -75,6 +77,7 @@ impl Shared {
             history: History::default(),
             coverage: BTreeMap::new(),
             ops: 0,
+            neutralising: 0,
             timers: BTreeMap::new(),
             sequence: 0,
             lost: Vec::new(),
