@@ -5,6 +5,8 @@
 //! heartbeats have a timer of their own and it does not tick at all; a follower does not while it hears its leader.
 //! Must never stop the ticks of a follower that has heard nothing for the election timeout: nobody would be elected.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +51,8 @@ fn due(followers: Option<usize>, heard: Option<Instant>, now: Instant, election_
     }
 }
 
-/// Keeps the time until Raft stops.
-pub(super) async fn always(running: Arc<Running>, timings: Timings) {
+/// Keeps the time, and never ends: that Raft has stopped others notice, and why.
+pub(super) async fn always(running: Arc<Running>, timings: Timings) -> Infallible {
     // It tells of terms, leaders and members, and so changes seldom, unlike what is seen of the log.
     let mut server = running.raft.server_metrics();
     let raft = &running.raft;
@@ -77,7 +79,7 @@ pub(super) async fn always(running: Arc<Running>, timings: Timings) {
             },
         };
         if !goes_on {
-            return;
+            return pending().await;
         }
     }
 }
@@ -85,7 +87,7 @@ pub(super) async fn always(running: Arc<Running>, timings: Timings) {
 async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

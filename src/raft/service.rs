@@ -324,7 +324,6 @@ impl Service {
         directory.urgent(false);
         let _follows =
             AbortOnDropHandle::new(tokio::spawn(leader::follow(running.clone(), *boot, self.leaderships.clone())));
-        let _keeps_time = AbortOnDropHandle::new(tokio::spawn(pulse::always(running.clone(), timings)));
         let _reconciles =
             AbortOnDropHandle::new(tokio::spawn(reconcile::always(running.clone(), directory.clone(), grace)));
         let _keeps_warm = AbortOnDropHandle::new(tokio::spawn(warm::always(running.clone())));
@@ -345,6 +344,8 @@ impl Service {
             failed = store.failed() => Err(failed.into()),
             why = watch_raft(running.clone(), store.clone()) => Err(Error::Raft(why)),
             end = belonging.run(&mut self.recoveries) => Ok(end),
+            // Here, and not in a task of its own: should it panic, this node must not go on without elections.
+            never = pulse::always(running.clone(), timings) => match never {},
             () = looks_after => Err(Error::Raft("the peers' port is closed".to_owned())),
         }
     }

@@ -15,6 +15,7 @@ mod controller;
 mod crashes;
 mod failover;
 mod identity;
+mod impostors;
 mod login;
 mod membership;
 mod modes;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::FutureExt as _;
+use kubernetes_vault::tls::Channel;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -13,13 +14,14 @@ use tokio::time::timeout;
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
 use super::failover::{create, served};
+use super::impostors::Impostors;
 use super::stage::{Plan, controller_token};
 use super::trio::{Trio, stateful_set};
 
 /// Gossip and Raft.
-const PORTS: [u16; 2] = [45_678, 45_679];
+const PORTS: [(u16, Channel); 2] = [(45_678, Channel::Gossip), (45_679, Channel::Raft)];
 /// The controller's limit for a handshake is 2 s.
-const HUNG_UP: Duration = Duration::from_secs(15);
+pub(crate) const HUNG_UP: Duration = Duration::from_secs(15);
 /// What a stranger may read: a TLS alert.
 const ALERT: usize = 64;
 
@@ -36,7 +38,7 @@ async fn ports(cluster: Arc<Cluster>) -> Result<()> {
     let trio = Trio::up(&cluster, Plan::new("strangers")).await?;
     let leader = trio.settled(3).await?;
     let address = cluster.bed()?.node_of(trio.namespace(), &leader)?.network(trio.namespace(), &leader)?.ip;
-    for port in PORTS {
+    for (port, channel) in PORTS {
         // Gossip begins once its replica knows who it is.
         let opens = || async { Ok(TcpStream::connect((address, port)).await.ok().map(drop)) };
         eventually(&format!("open port {port}"), LIMIT, opens).await?;
@@ -49,6 +51,9 @@ async fn ports(cluster: Arc<Cluster>) -> Result<()> {
             ended.with_context(|| format!("port {port} keeps a stranger that says {} bytes", words.len()))?.ok();
             ensure!(answer.len() <= ALERT, "port {port} told a stranger {answer:?}");
         }
+        let impostors = Impostors::of(trio.namespace(), &trio.stage.token, channel)?;
+        impostors.are_refused(address, port).await?;
+        impostors.cannot_replay(channel, address, port).await?;
     }
     let pods = create(&trio.stage, "web", 2).await?;
     served(&trio, &pods).await?;

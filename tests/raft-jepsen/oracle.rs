@@ -9,6 +9,7 @@ use kubernetes_vault::domain::ids::{AttemptId, PodUid};
 use kubernetes_vault::domain::ledger::{Author, Command, Reply, Verdict};
 
 use crate::history::{Event, History, What};
+use crate::model::Model;
 use crate::receivers::Kind;
 
 /// What the whole history says of each attempt.
@@ -44,9 +45,13 @@ pub(crate) fn check(history: &History) -> Vec<String> {
     for (place, event) in history.events.iter().enumerate() {
         reading.read(place, event);
     }
-    // What was committed without its proposer's knowledge: nobody acts on it, but it counts.
+    // What was committed without its proposer's knowledge: nobody acts on it, but it counts. What came too late was
+    // refused by all, and does not.
+    let mut model = Model::default();
     for logged in history.log.iter().flatten() {
-        reading.committed(usize::MAX, 0, &logged.command);
+        if model.apply(logged) == Reply::Done {
+            reading.committed(usize::MAX, 0, &logged.command);
+        }
     }
     let mut broken = std::mem::take(&mut reading.broken);
     broken.extend(reading.one_acceptance());
