@@ -21,7 +21,7 @@ use kubernetes_vault::domain::peers::{Listed, PodState};
 use kubernetes_vault::raft::Timings;
 use kubernetes_vault::raft::ports::Directory;
 use kubernetes_vault::raft::service::{Handle, Options, Service};
-use kubernetes_vault::raft::status::Role;
+use kubernetes_vault::raft::status::{Role, Seen};
 use kubernetes_vault::raft::thread::RaftThread;
 use kubernetes_vault::store::Store;
 use kubernetes_vault::store::marker::{self, Claimant};
@@ -149,11 +149,9 @@ pub(crate) async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Re
     let leads = Leads::new(None);
     let nodes = try_join_all((0..3).map(|n| start(rig, &list, &identity, &leads, n))).await?;
     poll_until("three voters", LIMIT, || async {
-        let voters = nodes
-            .iter()
-            .filter_map(|node| node.handle.seen())
-            .filter(|seen| seen.role == Role::Leader && seen.members.iter().filter(|member| member.voter).count() == 3);
-        Ok((voters.count() > 0).then_some(()))
+        let leads_three =
+            |seen: Seen| seen.role == Role::Leader && seen.members.iter().filter(|member| member.voter).count() == 3;
+        Ok(nodes.iter().filter_map(|node| node.handle.seen()).any(leads_three).then_some(()))
     })
     .await?;
     let work = Work { leads: leads.subscribe(), numbers: Arc::default() };

@@ -263,18 +263,17 @@ pub fn settle_by_answer(entry: &Entry, current: &AttemptId, answer: &Answer) -> 
 /// What an instance's end settles; `None` while it may still run.
 pub fn settle_by_fate(entry: &Entry, fate: &Fate, named: Option<&AttemptId>) -> Option<Settlement> {
     let unsettled: Vec<&Attempt> = entry.unsettled().collect();
-    let all = |verdict| unsettled.iter().map(|a| (a.id.clone(), verdict)).collect::<Vec<_>>();
+    let each = |verdict: &dyn Fn(&Attempt) -> Verdict| -> Vec<_> {
+        unsettled.iter().map(|a| (a.id.clone(), verdict(a))).collect()
+    };
     let mut verdicts = match fate {
         Fate::Open => return None,
         Fate::Exited { code: 0, .. } | Fate::Passed => taken_one_of(&unsettled, named, entry.accepted().is_some()),
-        Fate::Exited { at, next, .. } => {
-            let verdict = |a: &Attempt| match may_have_gone_to_the_next(a.pushed_until, *at, *next) {
-                true => Verdict::Lost,
-                false => Verdict::Refused,
-            };
-            unsettled.iter().map(|a| (a.id.clone(), verdict(a))).collect()
-        }
-        Fate::Lost => all(Verdict::Lost),
+        Fate::Exited { at, next, .. } => each(&|a| match may_have_gone_to_the_next(a.pushed_until, *at, *next) {
+            true => Verdict::Lost,
+            false => Verdict::Refused,
+        }),
+        Fate::Lost => each(&|_| Verdict::Lost),
     };
     let claimed = entry.attempts.iter().filter(|a| a.state == AttemptState::Claimed);
     verdicts.extend(claimed.map(|a| (a.id.clone(), Verdict::NeverSent)));

@@ -183,8 +183,7 @@ impl Running {
             let alone = membership.voter_ids().all(|voter| voter == leader);
             alone || metrics.last_quorum_acked.is_some_and(|acked| speaks(acked.into_inner().elapsed()))
         } else {
-            let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            heard.is_some_and(|(node, at)| node == leader && speaks(at.elapsed()))
+            self.heard_from(leader).is_some_and(|at| speaks(at.elapsed()))
         };
         leads.then_some((leader, member.address))
     }
@@ -197,6 +196,11 @@ impl Running {
     /// When the leader that openraft goes by has spoken to us last.
     pub(super) fn heard_leader(&self) -> Option<Instant> {
         let leader = self.raft.metrics().borrow_watched().current_leader?;
+        self.heard_from(leader)
+    }
+
+    /// When `leader` has spoken to us last, if nobody else has since.
+    fn heard_from(&self, leader: NodeId) -> Option<Instant> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.filter(|(node, _)| *node == leader).map(|(_, at)| at)
     }

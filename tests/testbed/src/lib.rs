@@ -28,6 +28,7 @@ mod process;
 mod sandbox;
 mod servers;
 mod testbed;
+mod tls;
 mod vault;
 
 pub use agent::{Image, Images, KUBELET_RESTART_BASE, NodeAgent};
@@ -38,6 +39,7 @@ pub use rustix::process::Signal;
 pub use sandbox::{ROOT, enter, find_running, host_pid, is_inside, join_command};
 pub use servers::{Servers, locate_or_build};
 pub use testbed::{Builder, Testbed};
+pub use tls::Anybody;
 pub use vault::{ControllerPolicy, KV_MOUNT, ROOT_TOKEN, TokenRole, Vault, VaultOptions, controller_rules};
 
 /// Runs a future on a runtime with several threads: for a `main` that called [`enter`] first.
