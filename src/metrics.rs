@@ -27,6 +27,9 @@ const UNKNOWN_ROLE: &str = "unknown";
 const DELIVERY_BUCKETS: &[f64] =
     &[0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 
+/// Cause of a refusal that is counted here, by gossip; all others are read from Raft's port.
+const ANOTHER_CLUSTER: &str = "another_cluster";
+
 /// All metrics of this process.
 pub struct Metrics {
     registry: Registry,
@@ -159,7 +162,7 @@ impl Metrics {
             refused: make.add(IntGaugeVec::new(
                 Opts::new(
                     "kubernetesvault_peers_refused",
-                    "Handshakes and frames refused on the peers' port since the start, by cause.",
+                    "Handshakes and frames refused on the peers' ports since the start, by cause.",
                 ),
                 &["cause"],
             ))?,
@@ -203,6 +206,11 @@ impl Metrics {
         if let Some((_, counter)) = self.gossip.iter().find(|(name, _)| *name == event) {
             counter.with_label_values(&[node]).inc();
         }
+    }
+
+    /// A peer behind our service belongs to another cluster.
+    pub fn another_cluster_met(&self) {
+        self.refused.with_label_values(&[ANOTHER_CLUSTER]).inc();
     }
 
     /// Our Vault token was renewed, or could not be.
@@ -258,6 +266,7 @@ impl Metrics {
         for how in [Neutralised::Destroyed, Neutralised::Unwrapped, Neutralised::LeftToExpire] {
             self.neutralised.with_label_values(&[how_label(how)]);
         }
+        self.refused.with_label_values(&[ANOTHER_CLUSTER]);
     }
 }
 

@@ -113,6 +113,10 @@ impl GossipMeter for PeerMeter {
             node,
         );
     }
+
+    fn met_another_cluster(&self) {
+        self.0.another_cluster_met();
+    }
 }
 
 /// What the pages of this replica say.

@@ -17,7 +17,7 @@ use super::rpc::frame::FrameError;
 use super::rpc::message::{Request, Response};
 use super::rpc::network::Network;
 use crate::domain::bootstrap::{Decision, LOG_EVERY, Round, Ruling};
-use crate::domain::ids::PodUid;
+use crate::domain::ids::{ClusterId, PodUid};
 use crate::domain::peers::{Heard, Listed, PodState, Probe, Silence};
 
 /// A peer that is there answers in milliseconds.
@@ -67,7 +67,7 @@ impl Rounds {
             round.second = Some(self.listed().await?);
             ruling = self.front.with(|bootstrap| bootstrap.decide(&round));
         }
-        self.tell(&ruling);
+        self.tell(&ruling, &round);
         Some(Found { listed: round.listed, heard: round.heard, ruling })
     }
 
@@ -112,12 +112,12 @@ impl Rounds {
         }
     }
 
-    fn tell(&mut self, ruling: &Ruling) {
+    fn tell(&mut self, ruling: &Ruling, round: &Round) {
         let mut lines: Vec<String> = ruling.reasons.iter().map(ToString::to_string).collect();
         match &ruling.decision {
             Decision::Conflict { clusters } => {
-                let ids: Vec<String> = clusters.iter().map(ToString::to_string).collect();
-                lines.push(format!("several clusters are behind this service ({}): joining none", ids.join(", ")));
+                let each: Vec<String> = clusters.iter().map(|cluster| with_members(*cluster, round)).collect();
+                lines.push(format!("several clusters are behind this service ({}): joining none", each.join("; ")));
             }
             Decision::Wait | Decision::Join { .. } => {}
             _ => return,
@@ -140,5 +140,53 @@ impl Rounds {
     /// Why we waited last.
     pub(super) fn reasons(&self) -> Vec<String> {
         self.told.as_ref().map(|(lines, _)| lines.clone()).unwrap_or_default()
+    }
+}
+
+/// A cluster, and the peers that say they belong to it: whoever has to decide which one stays looks for these.
+fn with_members(cluster: ClusterId, round: &Round) -> String {
+    let belongs = |peer: &&Listed| match round.heard.get(&peer.uid) {
+        Some(Heard::Answer(answer)) => answer.standing.cluster().is_some_and(|(its, _)| its == cluster),
+        _ => false,
+    };
+    let members: Vec<String> = round.listed.iter().filter(belongs).map(ToString::to_string).collect();
+    if members.is_empty() { cluster.to_string() } else { format!("{cluster}: {}", members.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{BootId, Epoch, NodeId};
+    use crate::domain::peers::{Answer, Standing};
+
+    #[test]
+    fn of_several_clusters_each_is_told_with_its_members() {
+        let peer = |n: u8| Listed {
+            uid: format!("uid-{n}").as_str().into(),
+            name: format!("kv-{n}").into(),
+            address: [10, 0, 0, n].into(),
+        };
+        let member = |n: u8, cluster| {
+            let standing =
+                Standing::Member { cluster: ClusterId(cluster), epoch: Epoch(0), ever_voter: true, leader: true };
+            let (node, boot, uid) = (NodeId(n.into()), BootId(1), peer(n).uid);
+            let answer = Answer {
+                uid: uid.clone(),
+                node,
+                boot,
+                bound_to_pod: true,
+                standing,
+                list: None,
+                held: false,
+                log: None,
+            };
+            (uid, Heard::Answer(answer))
+        };
+        let heard = [member(1, 7), member(2, 8), member(3, 7)].into();
+        let round = Round { listed: vec![peer(1), peer(2), peer(3)], heard, second: None, identity: true };
+        let told = |cluster| with_members(ClusterId(cluster), &round);
+        assert_eq!(told(7), format!("{}: kv-1 (10.0.0.1), kv-3 (10.0.0.3)", ClusterId(7)));
+        assert_eq!(told(8), format!("{}: kv-2 (10.0.0.2)", ClusterId(8)));
+        assert_eq!(told(9), ClusterId(9).to_string(), "our own, of which nobody answers");
     }
 }

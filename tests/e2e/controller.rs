@@ -107,7 +107,12 @@ impl Controller {
     }
 
     pub(crate) async fn metrics(&self, cluster: &Cluster) -> Result<String> {
-        self.page(cluster, &self.pod(cluster).await?, 9090, "metrics").await
+        self.metrics_of(cluster, &self.pod(cluster).await?).await
+    }
+
+    /// Those of one of several.
+    pub(crate) async fn metrics_of(&self, cluster: &Cluster, pod: &str) -> Result<String> {
+        self.page(cluster, pod, 9090, "metrics").await
     }
 
     /// What was printed since the last start; by several replicas, one after another.

@@ -26,6 +26,7 @@ mod scope;
 mod stage;
 mod strangers;
 mod trio;
+mod two_clusters;
 mod vault;
 mod workload;
 
@@ -77,7 +78,9 @@ type Named = (&'static str, On, Case);
 
 /// Cases of several replicas that lose one: they measure times, and want the machine for themselves.
 fn one_by_one() -> Vec<Named> {
-    [&failover::ALL[..], &rollout::ALL, &membership::ALL, &strangers::ALL].concat()
+    let parts: [&[Named]; 5] =
+        [&failover::ALL, &rollout::ALL, &membership::ALL, &strangers::ALL, &two_clusters::ALL];
+    parts.concat()
 }
 
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in

@@ -16,7 +16,7 @@ use super::cluster::{Cluster, LIMIT, eventually};
 use super::failover::{create, served};
 use super::impostors::Impostors;
 use super::stage::{Plan, controller_token};
-use super::trio::{Trio, stateful_set};
+use super::trio::{Trio, lone_pod};
 
 /// Gossip and Raft.
 const PORTS: [(u16, Channel); 2] = [(45_678, Channel::Gossip), (45_679, Channel::Raft)];
@@ -69,14 +69,8 @@ async fn odd_one(cluster: Arc<Cluster>) -> Result<()> {
     let meta = json!({"name": "odd", "namespace": trio.namespace()});
     let data = json!({"addr": cluster.vault.for_pods, "token": token});
     cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})).await?;
-    let template = stateful_set()?["spec"]["template"].clone();
-    let mut pod =
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
-    pod["metadata"]["name"] = json!("odd");
-    pod["metadata"]["namespace"] = json!(trio.namespace());
-    let container = &mut pod["spec"]["containers"][0];
-    container["image"] = json!("kubernetes-vault/controller:dev");
-    for variable in container["env"].as_array_mut().context("no environment")? {
+    let mut pod = lone_pod(trio.namespace(), "odd")?;
+    for variable in pod["spec"]["containers"][0]["env"].as_array_mut().context("no environment")? {
         if let Some(reference) = variable.pointer_mut("/valueFrom/secretKeyRef") {
             reference["name"] = json!("odd");
         }

@@ -50,6 +50,17 @@ pub(crate) fn lasting_set(path: &str) -> Result<Value> {
     Ok(set)
 }
 
+/// A pod of the StatefulSet's kind that stands behind the same service, and belongs to no set.
+pub(crate) fn lone_pod(namespace: &str, name: &str) -> Result<Value> {
+    let template = stateful_set()?["spec"]["template"].take();
+    let mut pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    pod["metadata"]["name"] = json!(name);
+    pod["metadata"]["namespace"] = json!(namespace);
+    pod["spec"]["containers"][0]["image"] = json!("kubernetes-vault/controller:dev");
+    Ok(pod)
+}
+
 /// What one replica says of itself.
 pub(crate) struct Seen {
     pub(crate) pod: String,
@@ -127,8 +138,13 @@ impl Trio {
     }
 
     pub(crate) async fn statuses(&self) -> Result<Vec<Seen>> {
-        let pods = self.pods().await?;
-        let asked = pods.into_iter().map(|pod| async move { Ok(Seen { status: self.status(&pod).await?, pod }) });
+        self.statuses_without(&[]).await
+    }
+
+    /// Of all but those that stand `apart`.
+    async fn statuses_without(&self, apart: &[&str]) -> Result<Vec<Seen>> {
+        let pods = self.pods().await?.into_iter().filter(|pod| !apart.contains(&pod.as_str()));
+        let asked = pods.map(|pod| async move { Ok(Seen { status: self.status(&pod).await?, pod }) });
         join_all(asked).await.into_iter().collect()
     }
 
@@ -155,10 +171,15 @@ impl Trio {
     }
 
     /// The same with so many voters.
-    async fn settled_with(&self, replicas: usize, voters: usize) -> Result<String> {
+    pub(crate) async fn settled_with(&self, replicas: usize, voters: usize) -> Result<String> {
+        self.settled_without(&[], replicas, voters).await
+    }
+
+    /// The same among all but those that stand `apart`.
+    pub(crate) async fn settled_without(&self, apart: &[&str], replicas: usize, voters: usize) -> Result<String> {
         let what = format!("{voters} voters in {replicas} replicas");
         let found = eventually(&what, LIMIT, || async {
-            let all = self.statuses().await?;
+            let all = self.statuses_without(apart).await?;
             match agreed(&all, replicas, voters) {
                 Ok(leader) => Ok(Some(leader)),
                 Err(why) => bail!(why),

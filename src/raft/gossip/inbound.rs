@@ -1,7 +1,9 @@
 //! Those who dial us: accepts, shakes hands, greets, and reads.
 //!
 //! Owns the limits on them. Whatever is not of this cluster, not for this node or not understood closes its
-//! connection; a peer that says more than we can take in is not waited for, its packets are dropped.
+//! connection; a peer that says more than we can take in is not waited for, its packets are dropped. Members of two
+//! clusters behind one service say nothing to each other but this greeting: here, and nowhere else, each learns that
+//! there is another one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Event;
 use super::wire::{Hello, MAX_FRAME, Packet, Refusal};
+use super::{Event, GossipMeter};
 use crate::raft::rpc::frame::{self, FrameError};
 use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
 use crate::raft::rpc::places::{LogLimit, Places};
@@ -40,6 +42,7 @@ pub(super) struct Inbound {
     network: Arc<dyn Network>,
     me: Hello,
     events: mpsc::Sender<Event>,
+    meter: Arc<dyn GossipMeter>,
     places: Arc<Places>,
     log: LogLimit,
     stop: CancellationToken,
@@ -59,10 +62,11 @@ impl Inbound {
         network: Arc<dyn Network>,
         me: Hello,
         events: mpsc::Sender<Event>,
+        meter: Arc<dyn GossipMeter>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let places = Places::new(MAX_CONNECTIONS, MAX_FROM_ONE);
-        Arc::new(Self { network, me, events, places, log: LogLimit::default(), stop })
+        Arc::new(Self { network, me, events, meter, places, log: LogLimit::default(), stop })
     }
 
     /// Serves those who dial `acceptor`; ends with the token, and gives the port back then.
@@ -113,6 +117,15 @@ impl Inbound {
             Ok(())
             | Err(Broken::Frame(FrameError::Closed | FrameError::Io(_)) | Broken::Refused(Refusal::Ourselves)) => {}
             Err(Broken::Frame(error)) => self.tell(from, error.label(), &error.to_string()),
+            Err(Broken::Refused(why @ Refusal::Cluster(theirs))) => {
+                self.meter.met_another_cluster();
+                let ours = self.me.home.cluster;
+                let what = format!(
+                    "several clusters are behind this service, that peer is in {theirs} and this replica in {ours}; they do \
+                     not merge: decide which one stays, and empty raftDir of the rest"
+                );
+                self.tell(from, why.label(), &what);
+            }
             Err(Broken::Refused(why)) => self.tell(from, why.label(), &why.to_string()),
         }
     }

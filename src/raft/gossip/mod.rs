@@ -58,6 +58,9 @@ pub trait GossipMeter: Send + Sync + 'static {
     /// `change` has happened to the node at the address `node`: an IP, or `other` beyond a bounded number of them.
     /// This node's own start is a [`Change::Joined`], as in the Go version.
     fn changed(&self, change: Change, node: &str);
+
+    /// A peer behind our service belongs to another cluster. Each greeting of it counts.
+    fn met_another_cluster(&self);
 }
 
 /// What gossip needs to know.
@@ -159,7 +162,8 @@ impl Service {
         let home = Home { cluster: options.cluster, epoch: options.epoch };
         let hello = Hello { home, identity: options.identity };
         let (events, mut incoming) = mpsc::channel(MAX_WAITING);
-        let inbound = Inbound::new(options.network.clone(), hello, events.clone(), tasks.clone());
+        let inbound =
+            Inbound::new(options.network.clone(), hello, events.clone(), options.meter.clone(), tasks.clone());
         let accepting = tokio::spawn(inbound.run(acceptor));
         let mut core = Core {
             swim: Swim::new(options.identity, options.seed, Instant::now()),

@@ -3,6 +3,7 @@
 mod mesh;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -26,12 +27,17 @@ const CLUSTER: ClusterId = ClusterId(7);
 struct Book {
     entries: Mutex<Vec<(Duration, Change, String)>>,
     first: OnceLock<Instant>,
+    other_clusters: AtomicUsize,
 }
 
 impl GossipMeter for Book {
     fn changed(&self, change: Change, node: &str) {
         let after = self.first.get_or_init(Instant::now).elapsed();
         self.entries.lock().unwrap().push((after, change, node.to_owned()));
+    }
+
+    fn met_another_cluster(&self) {
+        self.other_clusters.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -288,6 +294,21 @@ async fn whatever_is_not_for_this_node_closes_the_connection() {
     // What was right goes on.
     let two = start(&mesh, 2, 1, CLUSTER, &[1]).await;
     until("they meet", || one.sees() == [2] && two.sees() == [1]).await;
+}
+
+// Members of two clusters have leaders, and ask nobody who they are: without this nobody would hear of it.
+#[tokio::test(start_paused = true)]
+async fn each_of_two_clusters_behind_one_service_counts_the_other_and_keeps_to_itself() {
+    let mesh = Arc::new(Mesh::default());
+    let seeds = [1, 2, 3];
+    let one = start(&mesh, 1, 1, CLUSTER, &seeds).await;
+    let two = start(&mesh, 2, 1, CLUSTER, &seeds).await;
+    let apart = start(&mesh, 3, 1, ClusterId(8), &seeds).await;
+    let met = |node: &Node| node.book.other_clusters.load(Ordering::Relaxed);
+    until("each has met the other", || met(&one) > 0 && met(&two) > 0 && met(&apart) > 0).await;
+    assert_eq!((one.sees(), two.sees(), apart.sees()), (vec![2], vec![1], vec![]));
+    let before = met(&one);
+    until("it goes on to count, so that an alert stays", || met(&one) > before).await;
 }
 
 #[tokio::test(start_paused = true)]

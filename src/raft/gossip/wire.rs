@@ -47,8 +47,10 @@ pub(super) enum Said {
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("it belongs to another cluster, or to another epoch of this one")]
-    Home,
+    #[error("it belongs to another cluster ({0})")]
+    Cluster(ClusterId),
+    #[error("it belongs to another epoch of this cluster")]
+    Epoch,
     #[error("it speaks in the name of another node")]
     Source,
     #[error("it takes us for another node")]
@@ -63,7 +65,8 @@ impl Refusal {
     /// A key for log lines, of a bounded set.
     pub(super) fn label(self) -> &'static str {
         match self {
-            Self::Home => "home",
+            Self::Cluster(_) => "cluster",
+            Self::Epoch => "epoch",
             Self::Source => "source",
             Self::Target => "target",
             Self::Garbage => "garbage",
@@ -72,21 +75,26 @@ impl Refusal {
     }
 }
 
+impl Home {
+    /// Whether something that is said in `other` is for us.
+    fn is(self, other: Self) -> Result<(), Refusal> {
+        if other.cluster != self.cluster {
+            return Err(Refusal::Cluster(other.cluster));
+        }
+        if other.epoch == self.epoch { Ok(()) } else { Err(Refusal::Epoch) }
+    }
+}
+
 impl Hello {
     /// Whether we talk to `other`.
     pub(super) fn welcomes(&self, other: &Self) -> Result<(), Refusal> {
-        match other {
-            _ if other.home != self.home => Err(Refusal::Home),
-            _ if other.identity.node == self.identity.node => Err(Refusal::Ourselves),
-            _ => Ok(()),
-        }
+        self.home.is(other.home)?;
+        if other.identity.node == self.identity.node { Err(Refusal::Ourselves) } else { Ok(()) }
     }
 
     /// Whether `packet` is for us, from the node that said `hello` on this connection.
     pub(super) fn accepts(&self, hello: &Self, packet: &Packet) -> Result<(), Refusal> {
-        if packet.home != self.home {
-            return Err(Refusal::Home);
-        }
+        self.home.is(packet.home)?;
         if packet.target != self.identity.node {
             return Err(Refusal::Target);
         }
