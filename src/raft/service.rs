@@ -341,6 +341,8 @@ impl Service {
             }
         };
         tokio::select! {
+            // The store's failure first: it is Raft's end as well, and says what to do.
+            biased;
             failed = store.failed() => Err(failed.into()),
             why = watch_raft(running.clone(), store.clone()) => Err(Error::Raft(why)),
             end = belonging.run(&mut self.recoveries) => Ok(end),

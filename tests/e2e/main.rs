@@ -14,6 +14,7 @@ mod cluster;
 mod controller;
 mod crashes;
 mod failover;
+mod full_disk;
 mod identity;
 mod impostors;
 mod login;
@@ -78,8 +79,8 @@ type Named = (&'static str, On, Case);
 
 /// Cases of several replicas that lose one: they measure times, and want the machine for themselves.
 fn one_by_one() -> Vec<Named> {
-    let parts: [&[Named]; 5] =
-        [&failover::ALL, &rollout::ALL, &membership::ALL, &strangers::ALL, &two_clusters::ALL];
+    let parts: [&[Named]; 6] =
+        [&failover::ALL, &rollout::ALL, &membership::ALL, &strangers::ALL, &full_disk::ALL, &two_clusters::ALL];
     parts.concat()
 }
 

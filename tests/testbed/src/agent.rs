@@ -43,6 +43,7 @@ pub use images::{Image, Images};
 use pod::{Command, Worker};
 pub(crate) use root::become_container;
 
+use crate::disk::Disk;
 use crate::network::PodNetwork;
 
 /// A kubelet waits ten seconds before the second restart, then twice as long each time.
@@ -105,6 +106,11 @@ impl NodeAgent {
     /// Adds a program that stands for an image, for containers that start from now on.
     pub fn add_image(&self, name: &str, image: Image) -> Result<()> {
         self.context.add_image(name, image)
+    }
+
+    /// Gives a path of the node a disk of its own, of `bytes`, for hostPath volumes of pods that start from now on.
+    pub fn mount_disk(&self, path: &str, bytes: u64) -> Result<Disk> {
+        Ok(Disk::new(volumes::mount_disk(&self.context.directory, path, bytes)?, bytes))
     }
 
     /// What a container printed since its last start.

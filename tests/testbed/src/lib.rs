@@ -20,6 +20,7 @@
 
 mod agent;
 mod control_plane;
+mod disk;
 pub mod fake_node;
 pub mod fake_pods;
 pub mod network;
@@ -33,6 +34,7 @@ mod vault;
 
 pub use agent::{Image, Images, KUBELET_RESTART_BASE, NodeAgent};
 pub use control_plane::{ControlPlane, ControlPlaneOptions, Request};
+pub use disk::Disk;
 pub use network::{Direction, PodNetwork};
 pub use process::poll_until;
 pub use rustix::process::Signal;

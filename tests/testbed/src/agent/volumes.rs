@@ -8,6 +8,7 @@
 //! machine's own files.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -21,6 +22,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
+use rustix::mount::{MountFlags, mount};
 
 use super::env::{Fields, config_map, field, secret};
 use super::patience::patiently;
@@ -123,13 +125,28 @@ fn on_node(directory: &Path, source: &HostPathVolumeSource) -> Result<PathBuf> {
     if !matches!(source.type_.as_deref(), None | Some("" | "Directory" | "DirectoryOrCreate")) {
         bail!("a hostPath of another type than a directory is not known to the testbed");
     }
-    let path = Path::new(&source.path);
-    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-        bail!("{:?} is no path of a node", source.path);
-    }
     // `<kubelet>/pods/<uid>`
     let kubelet = directory.ancestors().nth(2).context("a pod's folder lies in the kubelet's")?;
+    in_agent(kubelet, &source.path)
+}
+
+fn in_agent(kubelet: &Path, path: &str) -> Result<PathBuf> {
+    let path = Path::new(path);
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        bail!("{path:?} is no path of a node");
+    }
     Ok(kubelet.join("host").join(path.strip_prefix("/")?))
+}
+
+/// Mounts a disk of `bytes` at a path of the node. Returns where it is for the agent.
+pub(crate) fn mount_disk(kubelet: &Path, path: &str, bytes: u64) -> Result<PathBuf> {
+    let place = in_agent(kubelet, path)?;
+    fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+    let options = CString::new(format!("size={bytes}"))?;
+    // Its name is not "tmpfs": that is how an emptyDir in memory is called, which goes with its pod.
+    mount("disk", &place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
+        .with_context(|| format!("cannot mount a disk at {}", place.display()))?;
+    Ok(place)
 }
 
 async fn fill(client: &Client, fields: &Fields<'_>, volume: &Volume, path: &Path) -> Result<()> {
