@@ -2,8 +2,8 @@
 //!
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
 //! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
-//! `--burst` measures the burst alone, `--ledger` the ledger alone,
-//! `--replicas` what three replicas do; `--million` lets the ledger take a million deliveries.
+//! `--burst` measures the bursts alone, `--ledger` the ledger alone,
+//! `--replicas` what three replicas do, `--memory` memory with many pods; `--million` lets the ledger take a million deliveries.
 
 mod burst;
 mod controller;
@@ -43,10 +43,16 @@ async fn run() -> Result<()> {
 
 async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     if sizes.burst_alone {
-        return burst::measure(rig, sizes, report).await;
+        burst::measure(rig, sizes, report).await?;
+        return burst::measure_three(rig, sizes, report).await;
     }
     if sizes.replicas_alone {
         return replicas::measure(rig, sizes, report).await;
+    }
+    if sizes.memory_alone {
+        let (controller, alone) = memory::idle(rig, report).await?;
+        controller.stop().await?;
+        return memory::crowd(rig, sizes, alone, report).await;
     }
     if sizes.ledger_alone {
         return ledger::measure(rig, sizes, report).await;

@@ -23,6 +23,8 @@ pub(crate) struct Sizes {
     pub(crate) million: bool,
     /// Only what three replicas do.
     pub(crate) replicas_alone: bool,
+    /// Only memory with many pods.
+    pub(crate) memory_alone: bool,
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -39,6 +41,7 @@ impl Sizes {
             idle: Duration::from_secs(120),
             burst_alone: false,
             replicas_alone: false,
+            memory_alone: false,
             ledger_alone: false,
             million: false,
         };
@@ -54,6 +57,7 @@ impl Sizes {
                 "--million" => sizes.million = true,
                 "--burst" => sizes.burst_alone = true,
                 "--replicas" => sizes.replicas_alone = true,
+                "--memory" => sizes.memory_alone = true,
                 "--small" => {
                     sizes.deliveries /= 10;
                     sizes.burst /= 10;
@@ -64,7 +68,8 @@ impl Sizes {
                     sizes.idle = Duration::from_secs(10);
                 }
                 other => bail!(
-                    "unknown argument {other}; known are --full, --small, --burst, --ledger, --million and --replicas"
+                    "unknown argument {other}; known are --full, --small, --burst, --ledger, --million, --replicas and \
+                     --memory"
                 ),
             }
         }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod crypto;
 pub mod deliver;
 pub mod domain;
 pub mod k8s;

@@ -10,14 +10,16 @@ use std::process::ExitCode;
 
 use kubernetes_vault::cli::{self, Cli, Command};
 use kubernetes_vault::config::{Config, Warning};
-use kubernetes_vault::{app, telemetry};
+use kubernetes_vault::{app, crypto, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    // Before there is a second thread. Should it fail, there are more heaps, and nothing else.
+    let _ = kubernetes_vault_heap::share();
     // One provider for every TLS connection of this process. It fails only if one was installed before.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if crypto::provider().install_default().is_err() {
         return fail("a second TLS provider is in this binary", 1);
     }
     let cli = match Cli::read(std::env::args_os()) {

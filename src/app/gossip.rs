@@ -109,7 +109,7 @@ async fn keep_up(around: &Surroundings, then: &Seen, seeds: &watch::Sender<Vec<S
     let mut changed = around.directory.changed();
     loop {
         tokio::select! {
-            _ = changed.changed() => {
+            Ok(()) = changed.changed() => {
                 if let Some((listed, _)) = around.listed().await {
                     seeds.send_replace(listed);
                 }

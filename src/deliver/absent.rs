@@ -124,7 +124,7 @@ impl Service {
         }
         match found.filter(|pod| pod.reference.uid == *uid && pod.phase == Phase::Pending) {
             // Otherwise the watch goes on to say how it is: it may be behind, but it never goes back.
-            Some(pod) if disowned => self.seen(pod),
+            Some(pod) if disowned => self.seen(Arc::new(pod)),
             Some(_) => {}
             None => self.left(uid),
         }

@@ -23,9 +23,9 @@ pub enum PodEvent {
     /// A new complete list begins: a pod that is not seen before [`PodEvent::Synced`] has left meanwhile.
     Restarted,
     /// The pod as it is now.
-    Seen(Pod),
+    Seen(Arc<Pod>),
     /// It left the selection: deleted, or not pending any more. The pod as it was before.
-    Left(Pod),
+    Left(Arc<Pod>),
     /// The complete list was seen.
     Synced,
 }

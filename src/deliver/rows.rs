@@ -77,8 +77,9 @@ impl Instance {
 }
 
 impl Row {
-    pub(super) fn new(pod: Arc<Pod>, list: u64) -> Self {
-        Self {
+    /// Boxed: a map keeps up to twice the room that its rows need.
+    pub(super) fn new(pod: Arc<Pod>, list: u64) -> Box<Self> {
+        Box::new(Self {
             pod,
             left: false,
             list,
@@ -89,7 +90,7 @@ impl Row {
             working: false,
             disowned: false,
             read_failures: 0,
-        }
+        })
     }
 
     /// Takes up a start of the init container. Returns when its first attempt is due: at once, unless it crash-loops.
@@ -127,7 +128,7 @@ impl Row {
 /// All rows, and the addresses of all pods that are starting, ours or not.
 #[derive(Default)]
 pub(super) struct Rows {
-    pub(super) by_uid: HashMap<PodUid, Row>,
+    pub(super) by_uid: HashMap<PodUid, Box<Row>>,
     /// Pods that carry no annotation of ours: they count only because an address may be theirs by now.
     /// At most [`MAX_ROWS`].
     strangers: HashMap<PodUid, (Box<[IpAddr]>, u64)>,
@@ -160,7 +161,8 @@ impl Rows {
             self.hide(*gone, uid);
         }
         for new in now.iter().filter(|ip| !before.contains(ip)) {
-            self.shown.entry(*new).or_default().push(uid.clone());
+            // Two pods with one address are rare.
+            self.shown.entry(*new).or_insert_with(|| Vec::with_capacity(1)).push(uid.clone());
         }
         if stranger {
             self.strangers.insert(uid.clone(), (now.into(), list));

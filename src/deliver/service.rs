@@ -162,7 +162,7 @@ impl Service {
     }
 
     /// A pod as it is now.
-    pub(super) fn seen(&mut self, pod: Pod) {
+    pub(super) fn seen(&mut self, pod: Arc<Pod>) {
         let uid = pod.reference.uid.clone();
         self.rows.show(&pod, self.list);
         let known = self.rows.by_uid.contains_key(&uid);
@@ -173,7 +173,6 @@ impl Service {
             self.ctx.ports.meter.happened(Incident::TooManyPods, 1);
             return;
         }
-        let pod = Arc::new(pod);
         let row = self.rows.by_uid.entry(uid.clone()).or_insert_with(|| Row::new(pod.clone(), self.list));
         row.pod = pod;
         row.list = self.list;

@@ -309,7 +309,11 @@ impl Ledger {
         }
         if !self.entries.contains_key(&claim.key) {
             self.make_room()?;
-            let (pod, role) = (claim.pod.clone(), claim.role.clone());
+            let (mut pod, role) = (claim.pod.clone(), claim.role.clone());
+            if pod.uid == claim.key.pod {
+                // One copy of the text instead of two: a command that was read from the log has one for each.
+                pod.uid = claim.key.pod.clone();
+            }
             let entry = Entry { pod, role, attempts: Vec::with_capacity(1), closed: None };
             self.entries.insert_mut(claim.key.clone(), entry);
         }

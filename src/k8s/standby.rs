@@ -78,25 +78,16 @@ struct Known {
 }
 
 struct Subscriber {
-    waiting: VecDeque<Told>,
+    waiting: VecDeque<PodEvent>,
     /// It has to be given all anew: it has just begun, or was too slow.
     behind: bool,
     news: Arc<Notify>,
 }
 
-/// A [`PodEvent`] that is cheap to keep twice.
-#[derive(Clone)]
-enum Told {
-    Restarted,
-    Seen(Arc<Pod>),
-    Left(Arc<Pod>),
-    Synced,
-}
-
 /// What a subscriber is to say next.
 enum Next {
-    One(Told),
-    All(VecDeque<Told>),
+    One(PodEvent),
+    All(VecDeque<PodEvent>),
     Nothing,
 }
 
@@ -160,7 +151,7 @@ impl StandbyWatch {
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => self.shared.take(event, self.most_pods),
+                    Some(event) => self.shared.take(&event, self.most_pods),
                     None => {
                         sleep(ENDED_PAUSE).await;
                         events = self.inner.events();
@@ -187,15 +178,15 @@ impl Shared {
     }
 
     /// Takes in one event of the watch, and passes it on. Never waits.
-    fn take(&self, event: PodEvent, most_pods: usize) {
+    fn take(&self, event: &PodEvent, most_pods: usize) {
         let mut memory = self.memory();
-        let told = memory.learn(event, most_pods);
+        memory.learn(event, most_pods);
         for subscriber in memory.subscribers.values_mut().filter(|subscriber| !subscriber.behind) {
             if subscriber.waiting.len() >= MOST_WAITING {
                 subscriber.waiting = VecDeque::new();
                 subscriber.behind = true;
             } else {
-                subscriber.waiting.push_back(told.clone());
+                subscriber.waiting.push_back(event.clone());
             }
             subscriber.news.notify_one();
         }
@@ -217,28 +208,19 @@ impl Shared {
 }
 
 impl Memory {
-    fn learn(&mut self, event: PodEvent, most_pods: usize) -> Told {
+    fn learn(&mut self, event: &PodEvent, most_pods: usize) {
         match event {
             PodEvent::Restarted => {
                 self.list += 1;
                 (self.listing, self.overflowed) = (true, false);
-                Told::Restarted
             }
-            PodEvent::Seen(pod) => {
-                let pod = Arc::new(pod);
-                self.remember(&pod, most_pods);
-                Told::Seen(pod)
-            }
-            PodEvent::Left(pod) => {
-                self.forget(&pod.reference.uid);
-                Told::Left(Arc::new(pod))
-            }
+            PodEvent::Seen(pod) => self.remember(pod, most_pods),
+            PodEvent::Left(pod) => self.forget(&pod.reference.uid),
             PodEvent::Synced => {
                 let list = self.list;
                 self.pods.retain(|_, known| known.list == list);
                 self.strangers = self.pods.values().filter(|known| known.pod.wish.is_none()).count();
                 (self.listing, self.complete) = (false, true);
-                Told::Synced
             }
         }
     }
@@ -269,32 +251,21 @@ impl Memory {
     }
 
     /// All that is known as a list of its own; and that much of the list that is under way.
-    fn replay(&self) -> VecDeque<Told> {
-        let mut told = VecDeque::new();
+    fn replay(&self) -> VecDeque<PodEvent> {
+        let mut replay = VecDeque::new();
         if self.complete {
-            told.push_back(Told::Restarted);
-            told.extend(self.pods.values().map(|known| Told::Seen(Arc::clone(&known.pod))));
+            replay.push_back(PodEvent::Restarted);
+            replay.extend(self.pods.values().map(|known| PodEvent::Seen(Arc::clone(&known.pod))));
             if !self.overflowed {
-                told.push_back(Told::Synced);
+                replay.push_back(PodEvent::Synced);
             }
         }
         if self.listing {
-            told.push_back(Told::Restarted);
+            replay.push_back(PodEvent::Restarted);
             let current = self.pods.values().filter(|known| known.list == self.list);
-            told.extend(current.map(|known| Told::Seen(Arc::clone(&known.pod))));
+            replay.extend(current.map(|known| PodEvent::Seen(Arc::clone(&known.pod))));
         }
-        told
-    }
-}
-
-impl From<Told> for PodEvent {
-    fn from(told: Told) -> Self {
-        match told {
-            Told::Restarted => Self::Restarted,
-            Told::Seen(pod) => Self::Seen(Arc::unwrap_or_clone(pod)),
-            Told::Left(pod) => Self::Left(Arc::unwrap_or_clone(pod)),
-            Told::Synced => Self::Synced,
-        }
+        replay
     }
 }
 
@@ -303,7 +274,7 @@ struct Subscription {
     shared: Arc<Shared>,
     id: u64,
     news: Arc<Notify>,
-    replay: VecDeque<Told>,
+    replay: VecDeque<PodEvent>,
 }
 
 impl Subscription {
@@ -322,11 +293,11 @@ impl Subscription {
 
     async fn next(&mut self) -> PodEvent {
         loop {
-            if let Some(told) = self.replay.pop_front() {
-                return told.into();
+            if let Some(event) = self.replay.pop_front() {
+                return event;
             }
             match self.shared.next(self.id) {
-                Next::One(told) => return told.into(),
+                Next::One(event) => return event,
                 Next::All(replay) => self.replay = replay,
                 Next::Nothing => self.news.notified().await,
             }

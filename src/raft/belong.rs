@@ -91,7 +91,7 @@ impl Belonging {
             loop {
                 tokio::select! {
                     () = sleep(until.saturating_duration_since(Instant::now())) => break,
-                    _ = changed.changed() => { changed.mark_changed(); break; }
+                    Ok(()) = changed.changed() => { changed.mark_changed(); break; }
                     // Only another leader is news.
                     seen = metrics.changed() => {
                         let leader = self.running.leader().map(|(node, _)| node);

@@ -11,6 +11,7 @@ mod leader;
 mod ledger;
 mod log_store;
 pub mod ports;
+mod proposals;
 mod pulse;
 mod reconcile;
 mod reform;

@@ -76,7 +76,7 @@ async fn while_leading(running: &Running, directory: &Arc<dyn Directory>, grace:
         tokio::select! {
             () = running.wake.notified() => {}
             // To wait for it is to have seen it: the list has to be forgotten here.
-            _ = changed.changed() => list = None,
+            Ok(()) = changed.changed() => list = None,
             () = sleep(LOOK_EVERY) => {}
         }
     }

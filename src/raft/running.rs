@@ -4,6 +4,7 @@
 //! other than its marker's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::log_store::LogStore;
+use super::proposals::Proposals;
 use super::pulse;
 use super::rpc::client::{Link, Links};
 use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
@@ -98,6 +99,7 @@ pub(super) struct Running {
     pub(super) departs: AtomicBool,
     /// Who spoke to us as the leader last, and when.
     heard: Mutex<Option<(NodeId, Instant)>>,
+    proposals: Proposals,
     lease: Duration,
 }
 
@@ -137,6 +139,7 @@ impl Running {
             ever_voter: AtomicBool::new(ever_voter),
             departs: AtomicBool::new(false),
             heard: Mutex::default(),
+            proposals: Proposals::new(),
             // A tenth less than followers wait: clocks of two machines do not run equally fast.
             lease: timings.election_max * 9 / 10,
         }))
@@ -207,11 +210,12 @@ impl Running {
 
     /// Commits `command` here, as the leader.
     pub(super) async fn propose(&self, command: Command) -> Result<Reply, String> {
-        match self.raft.client_write(command).await {
-            Ok(written) => Ok(written.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err("this replica does not lead".into()),
-            Err(error) => Err(error.to_string()),
-        }
+        self.proposals.propose(command).await
+    }
+
+    /// Hands proposals to Raft.
+    pub(super) async fn commits(&self) -> Infallible {
+        self.proposals.always(&self.raft).await
     }
 
     /// Has a fact committed by whoever leads.
@@ -322,6 +326,7 @@ impl Running {
 
     /// Stops openraft. Nothing is written to the store afterwards.
     pub(super) async fn stop(&self) {
+        self.proposals.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not stop in order");
         }

@@ -268,7 +268,7 @@ impl Service {
             }
             tokio::select! {
                 () = sleep(ROUND_EVERY) => {}
-                _ = changed.changed() => {}
+                Ok(()) = changed.changed() => {}
             }
         }
     }
@@ -348,6 +348,7 @@ impl Service {
             end = belonging.run(&mut self.recoveries) => Ok(end),
             // Here, and not in a task of its own: should it panic, this node must not go on without elections.
             never = pulse::always(running.clone(), timings) => match never {},
+            never = running.commits() => match never {},
             () = looks_after => Err(Error::Raft("the peers' port is closed".to_owned())),
         }
     }

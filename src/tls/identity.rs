@@ -11,7 +11,6 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
@@ -24,6 +23,7 @@ use super::Error;
 use super::derive::DerivedCa;
 use super::files::{self, PeerFiles};
 use super::verify::{PeerVerifier, Scope};
+use crate::crypto::provider;
 use crate::domain::ids::Timestamp;
 
 /// The DNS name in derived certificates, and the name to give to a connector. Nobody resolves it, nothing depends on
@@ -169,7 +169,7 @@ fn check_protocol(agreed: Option<&[u8]>, channel: Channel) -> io::Result<()> {
 }
 
 fn verifier(scope: &Scope, roots: RootCertStore) -> Result<Arc<PeerVerifier>, Error> {
-    let verifier = PeerVerifier::new(scope.clone(), roots, &Arc::new(ring::default_provider()));
+    let verifier = PeerVerifier::new(scope.clone(), roots, &Arc::new(provider()));
     verifier.map(Arc::new).map_err(|cause| Error::Setup(rustls::Error::General(cause.to_string())))
 }
 
@@ -178,7 +178,7 @@ fn server(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
@@ -194,7 +194,7 @@ fn client(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ClientConfig, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -22,6 +22,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use super::error::Fatal;
 use super::options::{ClientCertificate, Tls};
+use crate::crypto::provider;
 
 /// Whom to believe.
 pub(super) enum Trust<'a> {
@@ -35,7 +36,7 @@ pub(super) enum Trust<'a> {
 
 /// The client's half of TLS.
 pub(super) fn client_config(trust: &Trust<'_>, tls: &Tls) -> Result<ClientConfig, Fatal> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let verifier = verifier(trust, tls.server_name.as_deref(), &provider)?;
     let failed = |cause: rustls::Error| Fatal::Client(cause.to_string());
     let builder =

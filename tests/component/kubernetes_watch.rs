@@ -67,7 +67,7 @@ impl Watch {
 
     async fn seen(&mut self) -> Result<Seen> {
         match self.next().await? {
-            PodEvent::Seen(pod) => Ok(pod),
+            PodEvent::Seen(pod) => Ok(Arc::unwrap_or_clone(pod)),
             other => bail!("not seen: {other:?}"),
         }
     }

@@ -56,7 +56,7 @@ async fn a_pod_that_left_with_something_unsettled_is_read_by_name() {
     let mut up = exited(pod("web-0", IP), 0);
     up.phase = Phase::Running;
     world.with(|state| state.found.insert("web-0".into(), up));
-    world.say(PodEvent::Left(pod("web-0", IP))).await;
+    world.say(PodEvent::Left(pod("web-0", IP).into())).await;
     world.until("read and settled", |w| w.count(|did| *did == Did::Outcome) == 2).await;
     assert_eq!(world.count(|did| *did == Did::Read("web-0".into())), 1);
     assert_eq!(neutralised(&world), 0);
@@ -65,7 +65,7 @@ async fn a_pod_that_left_with_something_unsettled_is_read_by_name() {
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_went_without_a_word_is_counted_and_its_secret_id_kept() {
     let world = one_unknown().await;
-    world.say(PodEvent::Left(pod("web-0", IP))).await;
+    world.say(PodEvent::Left(pod("web-0", IP).into())).await;
     world.until("counted", |w| w.count(|did| *did == Did::Incident(Incident::FateUnknown)) == 1).await;
     assert_eq!(neutralised(&world), 0);
 }
@@ -77,7 +77,7 @@ async fn a_settled_delivery_costs_no_read() {
     world.start();
     world.see(&pod("web-0", IP)).await;
     world.until("delivered", |w| w.announced("SecretIdDelivered") == 1).await;
-    world.say(PodEvent::Left(pod("web-0", IP))).await;
+    world.say(PodEvent::Left(pod("web-0", IP).into())).await;
     world.pass(60).await;
     assert_eq!(world.count(|did| matches!(did, Did::Read(_))), 0);
 }
@@ -90,7 +90,7 @@ async fn a_pod_created_anew_under_its_name_gets_its_own() {
     world.start();
     world.see(&pod("web-0", IP)).await;
     world.until("first", |w| w.announced("SecretIdDelivered") == 1).await;
-    world.say(PodEvent::Left(pod("web-0", IP))).await;
+    world.say(PodEvent::Left(pod("web-0", IP).into())).await;
     let mut again = pod("web-0", IP);
     again.reference.uid = "uid-again".into();
     world.see(&again).await;

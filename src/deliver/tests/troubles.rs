@@ -140,7 +140,7 @@ async fn while_two_live_pods_show_one_address_neither_is_served() {
     world.until("told", |w| w.announced("PodAddressShared") >= 1).await;
     world.pass(30).await;
     assert_eq!(world.pushes(), 0);
-    world.say(crate::deliver::ports::PodEvent::Left(stranger)).await;
+    world.say(crate::deliver::ports::PodEvent::Left(stranger.into())).await;
     world.until("served", |w| w.announced("SecretIdDelivered") == 1).await;
 }
 
@@ -183,7 +183,7 @@ async fn a_worker_that_dies_costs_its_own_pod_alone() {
     world.see(&pod("good", "10.0.0.2")).await;
     world.until("the other one is served", |w| w.announced("SecretIdDelivered") == 1).await;
     // Its address is free again for whoever gets it next.
-    world.say(crate::deliver::ports::PodEvent::Left(pod("bad", "10.0.0.1"))).await;
+    world.say(crate::deliver::ports::PodEvent::Left(pod("bad", "10.0.0.1").into())).await;
     world.answers("10.0.0.1", [status(200)]);
     world.see(&pod("next", "10.0.0.1")).await;
     world.until("its successor too", |w| w.announced("SecretIdDelivered") == 2).await;

@@ -148,7 +148,7 @@ impl World {
     }
 
     pub(super) async fn see(&self, pod: &Pod) {
-        self.say(PodEvent::Seen(pod.clone())).await;
+        self.say(PodEvent::Seen(pod.clone().into())).await;
     }
 
     pub(super) fn receiver(&self, address: &str, receiver: Receiver) {

@@ -173,13 +173,13 @@ async fn an_api_server_that_hangs_costs_announcements_and_never_time_and_warning
 async fn at_the_end_what_is_queued_is_written_within_a_moment() {
     let api = FakeApi::new([], accepts());
     let (announcer, writer) = EventAnnouncer::new(api.client(), "i", Arc::new(Noon));
-    for n in 0..150 {
+    for n in 0..80 {
         announcer.announce(&mk_pod("team-a", &n.to_string()), delivered());
     }
     let (stop, begun) = (CancellationToken::new(), Instant::now());
     stop.cancel();
     writer.run(stop).await;
-    assert_eq!(api.asked().len(), 150);
+    assert_eq!(api.asked().len(), 80);
     assert!(begun.elapsed() <= FAREWELL);
 }
 

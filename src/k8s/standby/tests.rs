@@ -48,7 +48,7 @@ impl Standby {
 
     async fn lists(&self, names: &[&str]) {
         self.says([PodEvent::Restarted]).await;
-        self.says(names.iter().map(|name| PodEvent::Seen(pod(name)))).await;
+        self.says(names.iter().map(|name| PodEvent::Seen(pod(name).into()))).await;
         self.says([PodEvent::Synced]).await;
     }
 }
@@ -87,10 +87,10 @@ async fn hear(events: &mut BoxStream<'static, PodEvent>) -> Vec<String> {
 async fn a_leadership_gets_at_once_what_is_known_and_then_what_happens() {
     let standby = Standby::start(MOST_PODS);
     standby.lists(&["a", "b"]).await;
-    standby.says([PodEvent::Left(pod("b")), PodEvent::Seen(pod("c"))]).await;
+    standby.says([PodEvent::Left(pod("b").into()), PodEvent::Seen(pod("c").into())]).await;
     let mut events = standby.feed.events();
     assert_eq!(hear(&mut events).await, ["restarted", "seen a", "seen c", "synced"]);
-    standby.says([PodEvent::Seen(pod("d")), PodEvent::Left(pod("a"))]).await;
+    standby.says([PodEvent::Seen(pod("d").into()), PodEvent::Left(pod("a").into())]).await;
     assert_eq!(hear(&mut events).await, ["seen d", "left a"]);
 }
 
@@ -111,11 +111,11 @@ async fn a_list_that_is_not_complete_is_never_called_complete() {
     let standby = Standby::start(MOST_PODS);
     let mut first = standby.feed.events();
     assert!(hear(&mut first).await.is_empty(), "nothing is known yet");
-    standby.says([PodEvent::Restarted, PodEvent::Seen(pod("a"))]).await;
+    standby.says([PodEvent::Restarted, PodEvent::Seen(pod("a").into())]).await;
     assert_eq!(hear(&mut first).await, ["restarted", "seen a"]);
     let mut second = standby.feed.events();
     assert_eq!(hear(&mut second).await, ["restarted", "seen a"]);
-    standby.says([PodEvent::Seen(pod("b")), PodEvent::Synced]).await;
+    standby.says([PodEvent::Seen(pod("b").into()), PodEvent::Synced]).await;
     assert_eq!(hear(&mut second).await, ["seen b", "synced"].map(String::from));
 }
 
@@ -123,12 +123,12 @@ async fn a_list_that_is_not_complete_is_never_called_complete() {
 async fn amid_a_new_list_the_last_complete_one_is_replayed_and_then_corrected() {
     let standby = Standby::start(MOST_PODS);
     standby.lists(&["goes", "stays"]).await;
-    standby.says([PodEvent::Restarted, PodEvent::Seen(pod("new"))]).await;
+    standby.says([PodEvent::Restarted, PodEvent::Seen(pod("new").into())]).await;
     let mut events = standby.feed.events();
     let expected =
         ["restarted", "seen goes", "seen new", "seen stays", "synced", "restarted", "seen new"].map(String::from);
     assert_eq!(hear(&mut events).await, expected);
-    standby.says([PodEvent::Seen(pod("stays")), PodEvent::Synced]).await;
+    standby.says([PodEvent::Seen(pod("stays").into()), PodEvent::Synced]).await;
     assert_eq!(hear(&mut events).await, ["seen stays", "synced"]);
     let mut next = standby.feed.events();
     assert_eq!(hear(&mut next).await, ["restarted", "seen new", "seen stays", "synced"]);
@@ -141,10 +141,10 @@ async fn a_slow_leader_holds_up_nothing_and_is_given_all_anew() {
     let mut events = standby.feed.events();
     assert_eq!(hear(&mut events).await.len(), 3);
     // It does not listen while more happens than may wait for it.
-    standby.says((0..=MOST_WAITING).map(|_| PodEvent::Seen(pod("b")))).await;
-    standby.says([PodEvent::Left(pod("a"))]).await;
+    standby.says((0..=MOST_WAITING).map(|_| PodEvent::Seen(pod("b").into()))).await;
+    standby.says([PodEvent::Left(pod("a").into())]).await;
     assert_eq!(hear(&mut events).await, ["restarted", "seen b", "synced"]);
-    standby.says([PodEvent::Seen(pod("c"))]).await;
+    standby.says([PodEvent::Seen(pod("c").into())]).await;
     assert_eq!(hear(&mut events).await, ["seen c"]);
 }
 
@@ -158,11 +158,11 @@ async fn only_pods_that_are_starting_are_remembered_and_strangers_only_for_their
     let on_node = Pod { host_network: true, ..stranger("on-node") };
     let going = Pod { deleting: true, ..stranger("going") };
     standby.lists(&["a"]).await;
-    standby.says([up, nowhere, on_node, going, stranger("here")].map(PodEvent::Seen)).await;
+    standby.says([up, nowhere, on_node, going, stranger("here")].map(|pod| PodEvent::Seen(pod.into()))).await;
     let mut events = standby.feed.events();
     assert_eq!(hear(&mut events).await, ["restarted", "seen a", "seen here", "synced"]);
-    standby.says([PodEvent::Seen(Pod { deleting: true, ..stranger("here") })]).await;
-    standby.says([PodEvent::Left(pod("a"))]).await;
+    standby.says([PodEvent::Seen(Pod { deleting: true, ..stranger("here") }.into())]).await;
+    standby.says([PodEvent::Left(pod("a").into())]).await;
     assert!(standby.feed.is_empty());
     assert_eq!(standby.feed.shared.memory().strangers, 0);
 }
@@ -171,14 +171,16 @@ async fn only_pods_that_are_starting_are_remembered_and_strangers_only_for_their
 async fn what_did_not_fit_is_listed_anew_for_a_leader_and_its_replay_is_not_called_complete() {
     let standby = Standby::start(2);
     standby.lists(&["a", "b", "c", "d"]).await;
-    standby.says((0..9).map(|n| PodEvent::Seen(stranger(&format!("other-{n}"))))).await;
+    standby.says((0..9).map(|n| PodEvent::Seen(stranger(&format!("other-{n}")).into()))).await;
     assert_eq!(standby.feed.len(), 4, "strangers crowd out nobody");
     let mut events = standby.feed.events();
     let heard = hear(&mut events).await;
     assert!(!heard.contains(&"synced".to_owned()), "{heard:?}");
     // The watch was begun anew, and its list is told as it comes.
     let anew = &standby.watches[1];
-    for event in [PodEvent::Restarted, PodEvent::Seen(pod("c")), PodEvent::Seen(pod("d")), PodEvent::Synced] {
+    for event in
+        [PodEvent::Restarted, PodEvent::Seen(pod("c").into()), PodEvent::Seen(pod("d").into()), PodEvent::Synced]
+    {
         anew.send(event).await.unwrap();
     }
     assert_eq!(hear(&mut events).await, ["restarted", "seen c", "seen d", "synced"]);

@@ -19,6 +19,7 @@ use super::trouble::Trouble;
 use super::wire::{Found, Line, Lines, Pods, Undecodable};
 use crate::deliver::ports::PodEvent;
 use crate::domain::backoff::Backoff;
+use crate::domain::pod::Pod;
 
 /// Init containers run while a pod is pending, and few pods are: running pods cost neither us nor the network a byte.
 const SELECTOR: &str = "status.phase=Pending";
@@ -218,9 +219,11 @@ impl Session {
         }
     }
 
-    fn report(&mut self, found: Found, event: fn(crate::domain::pod::Pod) -> PodEvent) {
+    fn report(&mut self, found: Found, event: fn(Arc<Pod>) -> PodEvent) {
         match found {
-            Found::Pod(pod) if self.filter.takes(&pod.reference.namespace) => self.ready.push_back(event(pod)),
+            Found::Pod(pod) if self.filter.takes(&pod.reference.namespace) => {
+                self.ready.push_back(event(Arc::new(pod)));
+            }
             Found::Pod(_) => {}
             Found::Undecodable(pod) => self.undecodable(pod),
         }

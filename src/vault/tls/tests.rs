@@ -20,7 +20,7 @@ struct Served {
 
 fn serve(chain: Vec<CertificateDer<'static>>, key: &KeyPair, pem: String) -> Served {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()

@@ -107,7 +107,7 @@ impl Watch {
         }
         self.cursor = upto;
         self.queue.push_back(PodEvent::Restarted);
-        self.queue.extend(self.known.values().cloned().map(PodEvent::Seen));
+        self.queue.extend(self.known.values().cloned().map(|pod| PodEvent::Seen(pod.into())));
         self.queue.push_back(PodEvent::Synced);
     }
 
@@ -119,9 +119,9 @@ impl Watch {
             self.cursor += 1;
             if pod.phase == Phase::Pending {
                 self.known.insert(uid.clone(), pod.clone());
-                self.queue.push_back(PodEvent::Seen(pod.clone()));
+                self.queue.push_back(PodEvent::Seen(pod.clone().into()));
             } else if let Some(before) = self.known.remove(uid) {
-                self.queue.push_back(PodEvent::Left(before));
+                self.queue.push_back(PodEvent::Left(before.into()));
             }
         }
     }
