@@ -34,9 +34,12 @@ const ENOUGH: usize = 64;
 /// for that part of the time, and the machine has the rest for deliveries.
 const GATHER_TIMES: u32 = 2;
 
+const STOPPED: &str = "Raft has stopped";
+
 type Answer = Result<Reply, String>;
 
-struct Proposal {
+/// A command, and who waits for what becomes of it.
+pub(super) struct Proposal {
     command: Command,
     answer: oneshot::Sender<Answer>,
 }
@@ -56,15 +59,16 @@ impl Proposals {
     /// Has `command` committed, and says what came of it once it was applied here.
     pub(super) async fn propose(&self, command: Command) -> Answer {
         let (answer, answered) = oneshot::channel();
-        if let Some(waiting) = self.waiting().as_mut() {
-            waiting.push(Proposal { command, answer });
+        match self.waiting().as_mut() {
+            Some(waiting) => waiting.push(Proposal { command, answer }),
+            None => return Err(STOPPED.into()),
         }
         self.wake.notify_one();
-        answered.await.unwrap_or_else(|_| Err("Raft has stopped".into()))
+        answered.await.unwrap_or_else(|_| Err(STOPPED.into()))
     }
 
-    /// Hands them to `raft`.
-    pub(super) async fn always(&self, raft: &Raft<TypeConfig, Machine>) -> Infallible {
+    /// Hands them to `commit`, which answers them.
+    pub(super) async fn always<F: Future<Output = ()>>(&self, commit: impl Fn(Vec<Proposal>) -> F) -> Infallible {
         let mut under_way = FuturesUnordered::new();
         loop {
             let together = tokio::select! {
@@ -72,14 +76,15 @@ impl Proposals {
                 Some(()) = under_way.next() => continue,
             };
             let (burst, since) = (together.len() >= BURST, Instant::now());
-            under_way.push(commit(raft, together));
-            let _ = timeout(COMMIT_LIMIT, async { while under_way.next().await.is_some() {} }).await;
-            if burst {
+            under_way.push(commit(together));
+            let in_time = timeout(COMMIT_LIMIT, async { while under_way.next().await.is_some() {} }).await.is_ok();
+            if burst && in_time {
                 let _ = timeout(since.elapsed() * GATHER_TIMES, self.enough()).await;
             }
         }
     }
 
+    /// Until a full batch waits.
     async fn enough(&self) {
         while self.waiting().as_ref().is_some_and(|waiting| waiting.len() < ENOUGH) {
             self.wake.notified().await;
@@ -108,8 +113,8 @@ impl Proposals {
     }
 }
 
-/// One entry for each, in this order, appended and sent at once.
-async fn commit(raft: &Raft<TypeConfig, Machine>, together: Vec<Proposal>) {
+/// Has `raft` append and send them at once, an entry each, in this order.
+pub(super) async fn commit(raft: &Raft<TypeConfig, Machine>, together: Vec<Proposal>) {
     let (commands, answers): (Vec<_>, Vec<_>) =
         together.into_iter().map(|proposal| (proposal.command, proposal.answer)).unzip();
     let mut committed = match raft.client_write_many(commands).await {
@@ -133,4 +138,114 @@ async fn commit(raft: &Raft<TypeConfig, Machine>, together: Vec<Proposal>) {
 /// Somebody who has given up meanwhile is told nothing.
 fn tell(answer: oneshot::Sender<Answer>, said: Answer) {
     let _ = answer.send(said);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::pending;
+
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::domain::ids::{InstanceKey, Timestamp};
+    use crate::domain::ledger::Outcome;
+
+    const COMMITS_IN: Duration = Duration::from_millis(4);
+
+    fn command(n: u32) -> Command {
+        let key = InstanceKey { pod: "p".into(), container: "c".into(), container_id: "i".into(), generation: n };
+        Command::Outcome(Outcome { key, verdicts: Vec::new(), close: false, at: Timestamp(0) })
+    }
+
+    /// What was handed over together, and when.
+    type Batches = RefCell<Vec<(Duration, usize)>>;
+
+    /// Commits everything in [`COMMITS_IN`] while `work` goes on.
+    async fn with_raft<T>(proposals: &Proposals, batches: &Batches, work: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let always = proposals.always(|together| async move {
+            batches.borrow_mut().push((begun.elapsed(), together.len()));
+            tokio::time::sleep(COMMITS_IN).await;
+            together.into_iter().for_each(|proposal| tell(proposal.answer, Ok(Reply::Done)));
+        });
+        tokio::select! {
+            never = always => match never {},
+            done = work => done,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_after_the_other_waits_for_nobody() {
+        let (proposals, batches) = (Proposals::new(), Batches::default());
+        with_raft(&proposals, &batches, async {
+            for n in 0..3 {
+                assert_eq!(proposals.propose(command(n)).await, Ok(Reply::Done));
+            }
+        })
+        .await;
+        assert_eq!(*batches.borrow(), [(Duration::ZERO, 1), (COMMITS_IN, 1), (2 * COMMITS_IN, 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_burst_what_comes_meanwhile_follows_as_one() {
+        let (proposals, batches) = (Proposals::new(), Batches::default());
+        let one = |n: u32| {
+            let proposals = &proposals;
+            async move {
+                tokio::time::sleep(Duration::from_millis(n.into())).await;
+                proposals.propose(command(n)).await
+            }
+        };
+        let burst = join_all((0..10).map(|n| one(if n < 5 { 0 } else { n })));
+        let said = with_raft(&proposals, &batches, burst).await;
+        assert!(said.iter().all(|answer| *answer == Ok(Reply::Done)));
+        assert_eq!(*batches.borrow(), [(Duration::ZERO, 5), (COMMITS_IN * (1 + GATHER_TIMES), 5)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_batch_is_not_gathered_any_longer() {
+        let (proposals, batches) = (Proposals::new(), Batches::default());
+        let twice = || async {
+            assert!(proposals.propose(command(0)).await.is_ok());
+            proposals.propose(command(1)).await
+        };
+        with_raft(&proposals, &batches, join_all((0..ENOUGH).map(|_| twice()))).await;
+        assert_eq!(*batches.borrow(), [(Duration::ZERO, ENOUGH), (COMMITS_IN, ENOUGH)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_never_committed_does_not_keep_the_next_from_being_asked() {
+        let (proposals, batches) = (Proposals::new(), Batches::default());
+        let begun = Instant::now();
+        let always = proposals.always(|together| {
+            batches.borrow_mut().push((begun.elapsed(), together.len()));
+            async move {
+                pending::<()>().await;
+                drop(together);
+            }
+        });
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            proposals.propose(command(1)).await
+        };
+        tokio::select! {
+            never = always => match never {},
+            _ = async { tokio::join!(proposals.propose(command(0)), later) } => {}
+            () = tokio::time::sleep(2 * COMMIT_LIMIT) => {}
+        }
+        assert_eq!(*batches.borrow(), [(Duration::ZERO, 1), (COMMIT_LIMIT, 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_given_up_is_not_proposed_and_who_comes_to_a_stopped_one_hears_so() {
+        let (proposals, batches) = (Proposals::new(), Batches::default());
+        let gave_up = timeout(Duration::from_millis(1), proposals.propose(command(0)));
+        assert!(gave_up.await.is_err(), "nobody hands it over");
+        with_raft(&proposals, &batches, proposals.propose(command(1))).await.unwrap();
+        assert_eq!(*batches.borrow(), [(Duration::ZERO, 1)]);
+        let (waits, ()) = tokio::join!(proposals.propose(command(2)), async { proposals.close() });
+        assert_eq!(waits, Err(STOPPED.to_owned()));
+        assert_eq!(proposals.propose(command(3)).await, Err(STOPPED.to_owned()));
+    }
 }

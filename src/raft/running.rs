@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::log_store::LogStore;
-use super::proposals::Proposals;
+use super::proposals::{self, Proposals};
 use super::pulse;
 use super::rpc::client::{Link, Links};
 use super::rpc::message::{Address, MemberRequest, MemberResponse, Request, Response};
@@ -215,7 +215,7 @@ impl Running {
 
     /// Hands proposals to Raft.
     pub(super) async fn commits(&self) -> Infallible {
-        self.proposals.always(&self.raft).await
+        self.proposals.always(|together| proposals::commit(&self.raft, together)).await
     }
 
     /// Has a fact committed by whoever leads.
