@@ -18,8 +18,8 @@ use super::ids::{AttemptId, BootId, InstanceKey, PodRef, RoleName, Term, Timesta
 /// How long a settled entry stays as a tombstone: longer than any status or watch event lags behind.
 pub const TOMBSTONE_AGE: Duration = Duration::from_secs(600);
 
-/// Most entries, settled ones included: about 300 bytes each, so a full ledger is 20 MiB. At the cap the oldest
-/// settled ones go first; when none is left, claiming stops.
+/// Most entries, settled ones included. A full ledger is 20 MiB as a snapshot (about 300 bytes for each), and 48 MiB in
+/// memory. At the cap the oldest settled ones go first; when none is left, claiming stops.
 pub const MAX_ENTRIES: usize = 65_536;
 
 /// Most attempts remembered for one instance. An init container that lives for 5 minutes (its default TIMEOUT)
