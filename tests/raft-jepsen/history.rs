@@ -3,6 +3,7 @@
 //! An event says who saw it. What a controller says and what a receiver or Vault says are kept apart: the oracle
 //! compares them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kubernetes_vault::domain::ids::{AttemptId, BootId, ClusterId, InstanceKey, NodeId, PodUid, Term};
@@ -112,6 +113,26 @@ impl History {
     /// Adds an event.
     pub(crate) fn push(&mut self, at: Millis, what: What) {
         self.events.push(Event { at, what });
+    }
+
+    /// Whether a cluster was begun while the only member that an earlier one ever had was down: it counts as absent then.
+    pub(crate) fn only_member_was_down(&self) -> bool {
+        let (mut up, mut members) = (BTreeSet::new(), BTreeMap::<ClusterId, BTreeSet<u8>>::new());
+        for event in &self.events {
+            match event.what {
+                What::Started { n, .. } => drop(up.insert(n)),
+                What::Ended { n, .. } => drop(up.remove(&n)),
+                What::Belongs { n, cluster, .. } => {
+                    let alone_and_down = |of: &BTreeSet<u8>| of.len() == 1 && of.is_disjoint(&up);
+                    if !members.contains_key(&cluster) && members.values().any(alone_and_down) {
+                        return true;
+                    }
+                    members.entry(cluster).or_default().insert(n);
+                }
+                _ => {}
+            }
+        }
+        false
     }
 
     /// The end of the trace, for people.

@@ -132,12 +132,15 @@ impl Sim {
         Some(self.replicas[&n].process.as_ref()?.handle.seen()?.cluster)
     }
 
-    /// After the loss of all stores and a crash of whoever had begun a new cluster, two have been begun. They report it
-    /// and join neither: an operator decides. (Design, section 6, rules 4 and 5 of the bootstrap.)
+    /// After the loss of all stores, or in the first cluster's first moments, whoever had begun a cluster crashed before
+    /// others had joined, and two have been begun. They report it and join neither: an operator decides. (Design, section 6, rules 4 and 5 of the bootstrap.)
     pub(crate) fn has_two_clusters(&mut self) -> bool {
         let clusters: BTreeSet<ClusterId> = self.replicas.keys().filter_map(|n| self.cluster_of(*n)).collect();
-        let forgiven = self.world.lock().history.forgiven_before > 0;
-        if forgiven && clusters.len() > 1 {
+        let excused = {
+            let history = &self.world.lock().history;
+            history.forgiven_before > 0 || history.only_member_was_down()
+        };
+        if excused && clusters.len() > 1 {
             let mut world = self.world.lock();
             world.fault("two clusters", "that an operator has to decide about");
             // There is no one log that all of it could be in.
