@@ -1,5 +1,6 @@
 //! Many pods at once, and statuses that lag behind.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -62,9 +63,7 @@ async fn one(rig: &Rig, sizes: &Sizes, round: u16, report: &mut Report) -> Resul
     let cores = Cpu::now()?.cores_since(&cores, controller.started.elapsed().as_secs_f64() * 1_000.0);
     let started = controller.started;
     let unreached = controller.metric("kubernetesvault_incidents_total", "unreached").await?;
-    let first = *arrived.values().min().context("no push")?;
-    let last = *arrived.values().max().context("no push")?;
-    let rate = (count - 1) as f64 / (last - first).as_secs_f64();
+    let (rate, last) = rate(&arrived)?;
     let surplus = surplus(rig, &controller, &pods, kept_before, last).await?;
     let cpu_later = controller.cpu_ms()?;
     controller.stop().await?;
@@ -100,9 +99,7 @@ async fn one_of_three(rig: &Rig, sizes: &Sizes, round: u16, report: &mut Report)
     let (cores, started) = (Cpu::now()?, Instant::now());
     let replicas = Replicas::start(rig, &format!("bench-burst3-{round}"), SECTION_OF_THREE).await?;
     let arrived = pods.receivers.collect(count, LIMIT).await?;
-    let first = *arrived.values().min().context("no push")?;
-    let last = *arrived.values().max().context("no push")?;
-    let rate = (count - 1) as f64 / (last - first).as_secs_f64();
+    let (rate, _) = rate(&arrived)?;
     let cpu = replicas.cpu_ms()? / count as f64;
     let cores = Cpu::now()?.cores_since(&cores, started.elapsed().as_secs_f64() * 1_000.0);
     let changes = replicas.sum("kubernetesvault_raft_leader_changes_seen_total", "").await?;
@@ -117,6 +114,13 @@ async fn one_of_three(rig: &Rig, sizes: &Sizes, round: u16, report: &mut Report)
          leader, the first one included; cores in use from the first exec to the last push: {cores}"
     ));
     Ok(rate / bare)
+}
+
+/// Pushes per second between the first and the last, and when the last was.
+fn rate(arrived: &HashMap<IpAddr, Instant>) -> Result<(f64, Instant)> {
+    let first = *arrived.values().min().context("no push")?;
+    let last = *arrived.values().max().context("no push")?;
+    Ok(((arrived.len() - 1) as f64 / (last - first).as_secs_f64(), last))
 }
 
 /// Pods whose init containers all listen and are all reported running.

@@ -3,7 +3,8 @@
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
 //! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
 //! `--burst` measures the bursts alone, `--ledger` the ledger alone,
-//! `--replicas` what three replicas do, `--memory` memory with many pods; `--million` lets the ledger take a million deliveries.
+//! `--replicas` what three replicas do, `--memory` memory with many pods; `--million` lets the ledger take a million
+//! deliveries.
 
 mod burst;
 mod controller;

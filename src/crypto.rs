@@ -3,9 +3,9 @@
 use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 
-/// ring, with AES-128 and SHA-256 first, which TLS 1.3 makes mandatory. ring itself begins with AES-256 and SHA-384. That
-/// hash is a fifth of a handshake's time, since no processor computes it as it does SHA-256, and a delivery is mostly
-/// handshakes. Whoever prefers another suite still gets it.
+/// ring, with AES-128 and SHA-256 first, which TLS 1.3 makes mandatory. ring itself begins with AES-256 and SHA-384, and
+/// has the processor's own instructions for SHA-256 only: the other hash was 2 % of what a burst of deliveries costs.
+/// Whoever prefers another suite still gets it.
 pub fn provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);

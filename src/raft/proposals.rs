@@ -31,7 +31,7 @@ const BURST: usize = 4;
 const ENOUGH: usize = 64;
 
 /// In a burst the next ones are gathered for so many times as long as the last ones took to be committed: Raft is busy
-/// for that part of the time, and the machine has the rest for deliveries.
+/// for a third of the time, and the machine has the rest for deliveries.
 const GATHER_TIMES: u32 = 2;
 
 const STOPPED: &str = "Raft has stopped";

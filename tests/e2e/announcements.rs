@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::bed::{Case, On};
 use super::cluster::Cluster;
+use super::controller::sample;
 use super::stage::{Plan, Stage};
 use super::workload::INIT;
 
@@ -47,9 +48,7 @@ async fn role(cluster: Arc<Cluster>) -> Result<()> {
     ensure!(labels.iter().all(known), "labels that a pod's author made: {labels:#?}");
     ensure!(stage.logins().await?.len() == 1, "logins that nobody asked for");
     // Asked again slowly: 5 s, then longer. One request would be enough here, ten would be a storm.
-    let asked = metrics.lines().find_map(|line| {
-        line.strip_prefix("kubernetesvault_vault_secret_id_requests_total{approle=\"unknown\"} ")?.parse::<f64>().ok()
-    });
+    let asked = sample::<f64>(&metrics, "kubernetesvault_vault_secret_id_requests_total{approle=\"unknown\"}");
     ensure!(asked.is_some_and(|asked| (1.0..10.0).contains(&asked)), "{asked:?} requests for an unknown role");
     Ok(())
 }

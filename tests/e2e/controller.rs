@@ -1,5 +1,7 @@
 //! The controller in the cluster: the manifests of `deploy/`, RBAC included, with a case's names and configuration.
 
+use std::str::FromStr;
+
 use anyhow::{Context as _, Error, Result, ensure};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -195,4 +197,9 @@ fn deployment(settings: &Settings<'_>) -> Result<Value> {
     append(&mut spec["volumes"], &settings.volumes)?;
     append(&mut spec["containers"][0]["volumeMounts"], &settings.mounts)?;
     Ok(object)
+}
+
+/// The value of a series, its labels included, on a page of metrics.
+pub(crate) fn sample<N: FromStr>(metrics: &str, series: &str) -> Option<N> {
+    metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
+use super::controller::sample;
+use super::rollout::ensured;
 use super::stage::{Plan, Policy, Stage};
 use super::workload::INIT;
 
@@ -64,11 +66,10 @@ async fn refused(cluster: &Arc<Cluster>, plan: Plan) -> Result<usize> {
     // At most one for each start, and one for the pod that is well.
     let starts = cluster.starts(stage.name, "wrong", INIT)?;
     let metrics = stage.controller.metrics(cluster).await?;
-    let name = format!("kubernetesvault_vault_secret_id_requests_total{{approle=\"{}\"}} ", stage.name);
-    let asked = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<usize>().ok()).unwrap_or_default();
+    let series = format!("kubernetesvault_vault_secret_id_requests_total{{approle=\"{}\"}}", stage.name);
+    let asked: usize = sample(&metrics, &series).unwrap_or_default();
     let counted = format!("{asked} secret_ids for {starts} starts");
-    let counted = if (2..=starts + 1).contains(&asked) { Ok(()) } else { Err(anyhow!(counted)) };
-    stage.blame(counted).await?;
+    stage.blame(ensured((2..=starts + 1).contains(&asked), counted)).await?;
     ensure!(stage.logins().await?.len() == 1, "a login with a wrong role_id");
     let left = stage.secret_ids().await?.len();
     ensure!(left < asked, "{left} of {asked} secret_ids are left: the one that was used as well");

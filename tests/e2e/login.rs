@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::FutureExt as _;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
@@ -14,6 +14,8 @@ use serde_json::json;
 
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
+use super::controller::sample;
+use super::rollout::ensured;
 use super::stage::{Plan, Stage, controller_policy, controller_token};
 
 /// Of the controller's token in the first case.
@@ -40,7 +42,7 @@ async fn renewal(cluster: Arc<Cluster>) -> Result<()> {
         served = async { stage.pod("before").create().await?.served().await } => served.map(drop)?,
     }
     let renewals = async || -> Result<Option<f64>> {
-        Ok(counter(&stage.controller.metrics(&cluster).await?, "kubernetesvault_vault_token_renewal_requests_total"))
+        Ok(sample(&stage.controller.metrics(&cluster).await?, "kubernetesvault_vault_token_renewal_requests_total"))
     };
     let enough = renewals().await?.unwrap_or_default() + RENEWALS;
     let counted = eventually("third renewal from now on", LIMIT, || async {
@@ -49,8 +51,8 @@ async fn renewal(cluster: Arc<Cluster>) -> Result<()> {
     stage.blame(counted.await).await?;
     stage.pod("after").create().await?.served().await?;
     let metrics = stage.controller.metrics(&cluster).await?;
-    let failures = counter(&metrics, "kubernetesvault_vault_token_renewal_request_failures_total");
-    stage.blame(if failures == Some(0.0) { Ok(()) } else { Err(anyhow!("{failures:?} renewals failed")) }).await
+    let failures = sample(&metrics, "kubernetesvault_vault_token_renewal_request_failures_total");
+    stage.blame(ensured(failures == Some(0.0), format!("{failures:?} renewals failed"))).await
 }
 
 /// Renews a token until dropped.
@@ -143,8 +145,4 @@ async fn set_up_login(cluster: &Cluster, name: &str, mount: &str) -> Result<()> 
 /// The accessors of the tokens that came from the login.
 async fn controllers_tokens(cluster: &Cluster, mount: &str) -> Result<Vec<String>> {
     cluster.vault.tokens(|data| data["path"] == format!("auth/{mount}/login")).await
-}
-
-fn counter(metrics: &str, name: &str) -> Option<f64> {
-    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }

@@ -11,7 +11,7 @@ use testbed::Signal;
 
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
-use super::controller::{NAME, Rbac, documents, rename};
+use super::controller::{NAME, Rbac, documents, rename, sample};
 use super::failover::{create, served};
 use super::rollout::ensured;
 use super::stage::Plan;
@@ -108,8 +108,7 @@ async fn names(trio: &Trio, pod: &str, other: &str, cluster: &str) -> Result<()>
     logs(trio, pod, &[SEVERAL, &format!("peer={ip}"), cluster]).await?;
     eventually(&format!("count of it in the metrics of {pod}"), LIMIT, || async {
         let metrics = trio.stage.controller.metrics_of(&trio.stage.cluster, pod).await?;
-        let name = "kubernetesvault_peers_refused{cause=\"another_cluster\"} ";
-        let count = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+        let count = sample::<f64>(&metrics, "kubernetesvault_peers_refused{cause=\"another_cluster\"}");
         Ok(count.filter(|count| *count > 0.0).map(drop))
     })
     .await

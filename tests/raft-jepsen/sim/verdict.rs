@@ -133,21 +133,21 @@ impl Sim {
     }
 
     /// After the loss of all stores, or in the first cluster's first moments, whoever had begun a cluster crashed before
-    /// others had joined, and two have been begun. They report it and join neither: an operator decides. (Design, section 6, rules 4 and 5 of the bootstrap.)
+    /// others had joined, and two have been begun. They report it and join neither: an operator decides. (Design,
+    /// section 6, rules 4 and 5 of the bootstrap.)
     pub(crate) fn has_two_clusters(&mut self) -> bool {
         let clusters: BTreeSet<ClusterId> = self.replicas.keys().filter_map(|n| self.cluster_of(*n)).collect();
-        let excused = {
-            let history = &self.world.lock().history;
-            history.forgiven_before > 0 || history.only_member_was_down()
-        };
-        if excused && clusters.len() > 1 {
-            let mut world = self.world.lock();
+        if clusters.len() < 2 {
+            return false;
+        }
+        let mut world = self.world.lock();
+        let excused = world.history.forgiven_before > 0 || world.history.only_member_was_down();
+        if excused {
             world.fault("two clusters", "that an operator has to decide about");
             // There is no one log that all of it could be in.
             world.history.forgiven_before = world.history.events.len();
-            return true;
         }
-        false
+        excused
     }
 
     /// All replicas have the same log, up to what is committed, and the ledger that follows from it.
