@@ -98,7 +98,11 @@ async fn rig(cluster: &Arc<Cluster>, seed: u64) -> Result<()> {
     println!("{}", faults.told());
     let secrets = oracle::secrets(&cluster.vault, NAME).await?;
     let judged = oracle::check(&instances, &secrets, &trio.deliveries()?, &faults);
-    trio.blame(judged).await
+    trio.blame(judged).await?;
+    let calm = tokio::time::timeout(SETTLE, pods::Pods::calm(cluster.client.clone(), NAME)).await;
+    let calm = trio.blame(calm.context("pods wait that refused their first push")).await??;
+    let gone = oracle::refused_are_gone(&cluster.vault, NAME, &calm).await;
+    trio.blame(gone).await
 }
 
 fn number(variable: &str) -> Option<u64> {

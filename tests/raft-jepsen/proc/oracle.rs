@@ -1,8 +1,9 @@
 //! What must hold after a run, by the word of receivers and of Vault.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 use crate::nemesis::Faults;
@@ -27,6 +28,31 @@ pub(crate) async fn secrets(vault: &Vault, role: &str) -> Result<Vec<Secret>> {
         found.push(Secret { attempt: text("attempt"), uid: text("podUID") });
     }
     Ok(found)
+}
+
+/// What the controllers know as refused is destroyed within this, without faults: one request to Vault.
+const DESTROYED: Duration = Duration::from_secs(20);
+
+/// Each refused attempt of `instances` goes from Vault's list, and what was taken stays. Without faults: a leader that
+/// dies while it destroys, or a Vault that is sealed then, may leave one behind, which is counted in a metric.
+pub(crate) async fn refused_are_gone(vault: &Vault, role: &str, instances: &[Instance]) -> Result<()> {
+    testbed::poll_until("what was refused gone from Vault's list", DESTROYED, || async {
+        let made = secrets(vault, role).await?;
+        let mut left = Vec::new();
+        for instance in instances {
+            let [refused, taken, ..] = instance.pushes.as_slice() else {
+                bail!("{} got no second push", instance.name)
+            };
+            ensure!(refused.attempt() != taken.attempt(), "{}: one attempt was pushed twice", instance.name);
+            let listed = |attempt: &str| made.iter().any(|one| one.attempt == attempt);
+            ensure!(listed(taken.attempt()), "{}: what it took is gone", instance.name);
+            if listed(refused.attempt()) {
+                left.push(&instance.name);
+            }
+        }
+        Ok(left.is_empty().then_some(()))
+    })
+    .await
 }
 
 /// All rules at once.

@@ -32,7 +32,14 @@ pub(crate) enum Kind {
     Go,
     /// Takes all pushes there are, and names each: nothing hides what the senders do.
     Promiscuous,
+    /// Ours, whose first push comes while it can do nothing with it.
+    Refusing,
 }
+
+/// Addresses of those that come once all faults are over: beyond all that came before.
+const CALM: u16 = 50_000;
+/// How many come then.
+const CALM_PODS: u16 = 12;
 
 /// One that has been served, and all that came to it.
 pub(crate) struct Instance {
@@ -81,7 +88,8 @@ impl Pods {
                 break;
             }
             next = Instant::now() + EVERY;
-            waiting.push(self.one(index));
+            let kind = [Kind::Ours, Kind::Promiscuous, Kind::Go][usize::from(index % 3)];
+            waiting.push(self.one(index, kind));
         }
         while let Some(instance) = waiting.next().await {
             done.push(instance?);
@@ -89,10 +97,17 @@ impl Pods {
         Ok(done)
     }
 
-    async fn one(&self, index: u16) -> Result<Instance> {
-        let kind = [Kind::Ours, Kind::Promiscuous, Kind::Go][usize::from(index % 3)];
+    /// Some that refuse their first push, once all faults are over: with what they take.
+    pub(crate) async fn calm(client: Client, namespace: &'static str) -> Result<Vec<Instance>> {
+        let (_, pods) = Self::new(client, namespace);
+        let all = (0..CALM_PODS).map(|index| pods.one(CALM + index, Kind::Refusing));
+        futures::future::try_join_all(all).await
+    }
+
+    async fn one(&self, index: u16, kind: Kind) -> Result<Instance> {
         let script: &[Reaction] = match kind {
             Kind::Ours => &[Reaction::Takes, Reaction::Says(410, "", "")],
+            Kind::Refusing => &[Reaction::Says(503, "", ""), Reaction::Takes, Reaction::Says(410, "", "")],
             Kind::Go => &[Reaction::Says(200, "", "")],
             Kind::Promiscuous => &[Reaction::Takes],
         };
@@ -103,13 +118,14 @@ impl Pods {
         let uid = created.metadata.uid.unwrap_or_default();
         let id = format!("containerd://{index:064}");
         patiently(|| fake_pods::set_init_running(&self.client, &pod, ip, &id, 0)).await;
-        while receiver.pushes().is_empty() {
+        let takes = usize::from(kind == Kind::Refusing);
+        while receiver.pushes().len() <= takes {
             sleep(LOOK).await;
         }
         self.served.0.fetch_add(1, Ordering::Relaxed);
         sleep(LINGER).await;
         let pushes = receiver.pushes();
-        let attempt = pushes.first().map(Push::attempt).unwrap_or_default();
+        let attempt = pushes.get(takes).map(Push::attempt).unwrap_or_default();
         let message = if kind == Kind::Go { String::new() } else { format!("attempt={attempt}") };
         patiently(|| fake_pods::set_init_terminated(&self.client, &pod, &id, 0, &message)).await;
         patiently(|| fake_pods::set_running(&self.client, &pod, ip, &id)).await;
