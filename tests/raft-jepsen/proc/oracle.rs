@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::nemesis::Faults;
 use crate::pods::{Instance, Kind};
+use crate::receivers::Push;
 use crate::trio::Delivery;
 use crate::vault::Vault;
 
@@ -85,12 +86,13 @@ pub(crate) fn check(
                 broken.push(format!("{name} got a push for {}", push.message["podUID"]));
             }
         }
-        // The accepted one is used, and stays in the list; it was made for this very pod. Who takes all of them has
-        // said of the last one that it was taken, and so of those before that they were not.
-        let accepted = if instance.kind == Kind::Promiscuous { instance.pushes.last() } else { Some(first) };
-        let accepted = accepted.unwrap_or(first).attempt();
-        if made.get(accepted) != Some(&instance.uid.as_str()) {
-            broken.push(format!("{name}: what it accepted ({accepted}) is not in Vault as its own"));
+        // The accepted one is used, and stays in the list; it was made for this very pod. Who takes all of them has said
+        // of each that it was taken: the ledger believes the one whose answer it hears of first, and that an init
+        // container takes one. The sender of a later one may have died before it could tell.
+        let kept = |push: &Push| made.get(push.attempt()) == Some(&instance.uid.as_str());
+        let accepted = if instance.kind == Kind::Promiscuous { &instance.pushes[..] } else { &instance.pushes[..1] };
+        if !accepted.iter().any(kept) {
+            broken.push(format!("{name}: what it accepted ({}) is not in Vault as its own", first.attempt()));
         }
         if instance.kind == Kind::Ours {
             left += secrets.iter().filter(|one| one.uid == instance.uid && one.attempt != first.attempt()).count();

@@ -1,13 +1,15 @@
 //! Pods that come one after another, each with a simulated init container that waits for a push.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
 use testbed::fake_pods::{self, FakePod, simulated_ip};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -51,11 +53,41 @@ pub(crate) struct Instance {
 
 /// When pushes came last, for whoever measures.
 #[derive(Clone, Default)]
-pub(crate) struct Served(Arc<AtomicU64>);
+pub(crate) struct Served {
+    pushes: Arc<AtomicU64>,
+    waiting: Arc<Mutex<BTreeMap<String, String>>>,
+}
 
 impl Served {
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.pushes.load(Ordering::Relaxed)
+    }
+
+    /// Pods that are not through, and what each waits for.
+    pub(crate) fn waiting(&self) -> String {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().map(|(pod, step)| format!("{pod}: {step}\n")).collect()
+    }
+
+    fn step(&self, pod: &str, step: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.to_owned(), step.to_owned());
+    }
+
+    /// The control plane crashes now and then.
+    async fn patiently<T, Fut: Future<Output = Result<T>>>(
+        &self,
+        pod: &str,
+        step: &str,
+        mut act: impl FnMut() -> Fut,
+    ) -> T {
+        self.step(pod, step);
+        loop {
+            match act().await {
+                Ok(done) => return done,
+                Err(error) => self.step(pod, &format!("{step}: {error:#}")),
+            }
+            sleep(AGAIN).await;
+        }
     }
 }
 
@@ -104,6 +136,15 @@ impl Pods {
         futures::future::try_join_all(all).await
     }
 
+    /// An API server that dies may have carried out what it never answered.
+    async fn create(&self, pod: &FakePod) -> Result<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
+        match pods.get_opt(&pod.name).await? {
+            Some(created) => Ok(created),
+            None => fake_pods::create_pending(&self.client, pod).await,
+        }
+    }
+
     async fn one(&self, index: u16, kind: Kind) -> Result<Instance> {
         let script: &[Reaction] = match kind {
             Kind::Ours => &[Reaction::Takes, Reaction::Says(410, "", "")],
@@ -114,32 +155,26 @@ impl Pods {
         let (name, ip) = (format!("pod-{index}"), simulated_ip(index + 1));
         let receiver = Receiver::start(ip, script).await?;
         let pod = FakePod::asking_for(self.namespace, &name, self.namespace);
-        let created = patiently(|| fake_pods::create_pending(&self.client, &pod)).await;
+        let served = &self.served;
+        let created = served.patiently(&name, "to be created", || self.create(&pod)).await;
         let uid = created.metadata.uid.unwrap_or_default();
         let id = format!("containerd://{index:064}");
-        patiently(|| fake_pods::set_init_running(&self.client, &pod, ip, &id, 0)).await;
+        served.patiently(&name, "to run", || fake_pods::set_init_running(&self.client, &pod, ip, &id, 0)).await;
+        served.step(&name, "a push");
         let takes = usize::from(kind == Kind::Refusing);
         while receiver.pushes().len() <= takes {
             sleep(LOOK).await;
         }
-        self.served.0.fetch_add(1, Ordering::Relaxed);
+        served.pushes.fetch_add(1, Ordering::Relaxed);
         sleep(LINGER).await;
         let pushes = receiver.pushes();
         let attempt = pushes.get(takes).map(Push::attempt).unwrap_or_default();
         let message = if kind == Kind::Go { String::new() } else { format!("attempt={attempt}") };
-        patiently(|| fake_pods::set_init_terminated(&self.client, &pod, &id, 0, &message)).await;
-        patiently(|| fake_pods::set_running(&self.client, &pod, ip, &id)).await;
-        patiently(|| fake_pods::delete(&self.client, &pod)).await;
+        let exit = || fake_pods::set_init_terminated(&self.client, &pod, &id, 0, &message);
+        served.patiently(&name, "to exit", exit).await;
+        served.patiently(&name, "its application", || fake_pods::set_running(&self.client, &pod, ip, &id)).await;
+        served.patiently(&name, "to be deleted", || fake_pods::delete(&self.client, &pod)).await;
+        served.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         Ok(Instance { kind, name, uid, pushes: receiver.pushes() })
-    }
-}
-
-/// The API server is killed now and then; a create that was carried out all the same is no error.
-async fn patiently<T, Fut: Future<Output = Result<T>>>(mut act: impl FnMut() -> Fut) -> T {
-    loop {
-        if let Ok(done) = act().await {
-            return done;
-        }
-        sleep(AGAIN).await;
     }
 }
