@@ -3,6 +3,8 @@
 //! A leaf: it knows prometheus, and of ours only what it counts. A role becomes a label only once Vault has issued
 //! for it, so that no pod author can make labels at will.
 
+mod tls;
+
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use self::tls::TlsMetrics;
+pub use self::tls::TlsUse;
 use crate::deliver::ports::{Incident, Meter, Neutralised};
 use crate::domain::delivery::{Answer, Meaning, VaultTrouble};
 use crate::domain::ids::RoleName;
@@ -29,6 +33,9 @@ const DELIVERY_BUCKETS: &[f64] =
 
 /// Cause of a refusal that is counted here, by gossip; all others are read from Raft's port.
 const ANOTHER_CLUSTER: &str = "another_cluster";
+
+/// What a delivery may have to wait for: the values of the label `limit`.
+const LIMITS: [&str; 5] = ["in_flight", "vault", "role", "namespace", "pod"];
 
 /// All metrics of this process.
 pub struct Metrics {
@@ -51,6 +58,8 @@ pub struct Metrics {
     neutralised: IntCounterVec,
     token_ttl: IntGauge,
     vault_usable: IntGauge,
+    tls: TlsMetrics,
+    limited: IntCounterVec,
     raft: RaftGauges,
     refused: IntGaugeVec,
     gossip: [(&'static str, IntCounterVec); 4],
@@ -95,7 +104,6 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let make = Maker { registry: registry.clone() };
-        make.reference_only()?;
         make.build_info()?;
         let metrics = Self {
             discovered_nodes: make.gauge(
@@ -158,6 +166,8 @@ impl Metrics {
                 "vault_usable",
                 "1 while the controller is logged in to Vault and its token passes the checks.",
             )?,
+            tls: TlsMetrics::new(&make)?,
+            limited: make.counters("limited_total", "Deliveries that had to wait for a limit, by limit.", "limit")?,
             raft: RaftGauges::new(&make)?,
             refused: make.add(IntGaugeVec::new(
                 Opts::new(
@@ -231,6 +241,12 @@ impl Metrics {
         self.vault_usable.set(usable.into());
     }
 
+    /// A delivery had to wait for `limit`: `in_flight`, `vault`, `role`, `namespace` or `pod`.
+    pub fn limited(&self, limit: &'static str) {
+        debug_assert!(LIMITS.contains(&limit), "{limit} is no limit that is documented");
+        self.limited.with_label_values(&[limit]).inc();
+    }
+
     /// What is read from elsewhere each time the page is made.
     pub fn observe(&self, sampled: &Sampled) {
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -266,24 +282,14 @@ impl Metrics {
         for how in [Neutralised::Destroyed, Neutralised::Unwrapped, Neutralised::LeftToExpire] {
             self.neutralised.with_label_values(&[how_label(how)]);
         }
+        for limit in LIMITS {
+            self.limited.with_label_values(&[limit]);
+        }
         self.refused.with_label_values(&[ANOTHER_CLUSTER]);
     }
 }
 
 impl Maker {
-    /// Metrics of the reference that stay at zero until what they count is built: dashboards ask for them.
-    fn reference_only(&self) -> prometheus::Result<()> {
-        self.counter(
-            "vault_certificate_renewal_requests_total",
-            "The total number of requests to renew the certificate for kubernetes-vault.",
-        )?;
-        self.counter(
-            "vault_certificate_renewal_request_failures_total",
-            "The total number of requests to renew the certificate for kubernetes-vault that failed.",
-        )?;
-        Ok(())
-    }
-
     fn gossip(&self) -> prometheus::Result<[(&'static str, IntCounterVec); 4]> {
         let counter = |event: &'static str, what: &str| {
             let help = format!("The total number of times a node {what} the cluster using gossip.");
@@ -426,12 +432,13 @@ impl Meter for Metrics {
 }
 
 #[cfg(test)]
+fn page(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.render()).unwrap()
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    fn page(metrics: &Metrics) -> String {
-        String::from_utf8(metrics.render()).unwrap()
-    }
 
     // Bad-input table: unknown role, no new metric label.
     #[test]
@@ -443,6 +450,15 @@ mod tests {
         assert!(page(&metrics).contains(r#"kubernetesvault_vault_secret_id_requests_total{approle="unknown"} 1"#));
         metrics.secret_id_requested(&role, None);
         assert!(page(&metrics).contains(r#"kubernetesvault_vault_secret_id_requests_total{approle="made-up"} 1"#));
+    }
+
+    #[test]
+    fn a_limit_that_nobody_waited_for_is_at_zero() {
+        let metrics = Metrics::new().unwrap();
+        metrics.limited("role");
+        for (limit, times) in [("in_flight", 0), ("vault", 0), ("role", 1), ("namespace", 0), ("pod", 0)] {
+            assert!(page(&metrics).contains(&format!("kubernetesvault_limited_total{{limit=\"{limit}\"}} {times}\n")));
+        }
     }
 
     #[test]
