@@ -19,6 +19,7 @@ pub use self::tls::TlsUse;
 use crate::deliver::ports::{Incident, Meter, Neutralised};
 use crate::domain::delivery::{Answer, Meaning, VaultTrouble};
 use crate::domain::ids::RoleName;
+use crate::domain::limits::Limit;
 
 /// Most roles that are labels: Vault has issued for each, and this many series are no burden to a scraper.
 const MAX_ROLE_LABELS: usize = 1_000;
@@ -423,6 +424,10 @@ impl Meter for Metrics {
 
     fn neutralised(&self, how: Neutralised) {
         self.neutralised.with_label_values(&[how_label(how)]).inc();
+    }
+
+    fn limited(&self, limit: Limit) {
+        Self::limited(self, limit.label());
     }
 
     fn load(&self, queued: usize, in_flight: usize) {
