@@ -6,9 +6,12 @@
 
 mod control;
 mod gossip;
+mod identity;
 mod node;
 mod pages;
 pub mod peers;
+mod reload;
+mod scraping;
 mod settings;
 
 use std::sync::{Arc, OnceLock};
@@ -57,6 +60,9 @@ pub enum Error {
     /// Two metrics of one name.
     #[error("metrics cannot be made")]
     Metrics(#[from] prometheus::Error),
+    /// What `prometheus.tls` names cannot be used.
+    #[error("metrics cannot be served over TLS")]
+    ScraperTls(#[source] tls::Error),
     /// Nothing to show to peers.
     #[error("this replica has no identity for its peers")]
     Identity(#[from] tls::Error),
@@ -83,7 +89,7 @@ pub enum Error {
 impl Error {
     /// Whether trying again does not help: something in the configuration has to change.
     pub fn is_misconfiguration(&self) -> bool {
-        matches!(self, Self::Identity(_) | Self::Peers(_) | Self::Raft(raft::Error::NeedIdentity))
+        matches!(self, Self::Identity(_) | Self::ScraperTls(_) | Self::Peers(_) | Self::Raft(raft::Error::NeedIdentity))
     }
 }
 
@@ -110,7 +116,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
     let background = CancellationToken::new();
     let tasks = TaskTracker::new();
-    pages::serve_pages(&config, &pages, &tasks, &background).await;
+    pages::serve_pages(&config, &pages, (&issuer, &clock), &tasks, &background).await?;
     tasks.spawn(event_writer.run(background.clone()));
     tasks.spawn(watch.run(background.clone()));
     tasks.spawn(pages::tell_peers(kube.clone(), config.clone(), metrics.clone()));
@@ -123,7 +129,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             tasks.spawn(watcher.run(background.clone()));
         };
         let surroundings = node::surroundings(&config, kube.clone(), watches, &mounts).await?;
-        node::start(&config, surroundings, &mounts, &*clock, raft_stop.clone()).await
+        let identity = identity::Surroundings {
+            config: &config,
+            vault: issuer.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            tasks: &tasks,
+            stop: background.clone(),
+        };
+        node::start(&config, surroundings, &mounts, identity, raft_stop.clone()).await
     };
     let started = tokio::select! {
         () = stop.cancelled() => None,
@@ -252,7 +266,7 @@ async fn serve_control(config: &Config, node: &Node, tasks: &TaskTracker, stop: 
         bound_to_pod: node.bound_to_pod,
         node: node.node.to_string(),
         pod: node.uid.clone(),
-        identity: node::identity_in_words(&config.raft.identity),
+        identity: identity::in_words(&config.raft.identity),
     };
     match Socket::bind(&config.raft_dir).await {
         Ok(socket) => {

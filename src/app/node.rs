@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::peers::{Alone, ServicePeers, StaticPeers, TlsNetwork};
-use crate::clock::{Clock, Dice};
-use crate::config::{self, Config, PeerIdentity};
+use super::{Error, identity};
+use crate::clock::Dice;
+use crate::config::Config;
 use crate::deliver::ports::Leadership;
 use crate::domain::ids::{BootId, NodeId, PodUid};
 use crate::domain::storage;
@@ -29,7 +29,7 @@ use crate::raft::thread::RaftThread;
 use crate::store::Store;
 use crate::store::marker::{self, Claimant};
 use crate::store::rocks::RocksEngine;
-use crate::tls::{Channel, ClusterIdentity, PeerFiles, Scope};
+use crate::tls::{Channel, ClusterIdentity};
 
 /// All addresses.
 const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -136,24 +136,20 @@ pub(super) async fn start(
     config: &Config,
     surroundings: Surroundings,
     mounts: &storage::Storage,
-    clock: &dyn Clock,
+    identity: identity::Surroundings<'_>,
     stop: CancellationToken,
 ) -> Result<Node, Error> {
     let dice = Dice::fair();
     let Surroundings { directory, uid, peers, ip } = surroundings;
-    let scope = Scope {
-        namespace: config.kubernetes.service_namespace.clone(),
-        service: config.kubernetes.service.clone(),
-        cluster: config.raft.cluster_name.clone(),
-    };
-    let identity = if peers { identity(&config.raft.identity, &scope, clock)? } else { None };
+    let (scope, now) = (identity::scope(config), identity.clock.now());
+    let identity = if peers { identity::establish(identity).await? } else { None };
     let store = open(&config.raft_dir).await?;
     let claimant = Claimant {
         fresh: NodeId(dice.roll()),
         pod: Some(uid.clone()),
         bound_to_pod: mounts.kind.is_bound_to_pod(),
         owner: format!("{}/{}/{}", scope.namespace, scope.service, scope.cluster),
-        now: clock.now(),
+        now,
     };
     let marker = marker::claim(&store, claimant.clone()).await?;
     let (boot, node, bound_to_pod) = (BootId(dice.roll()), marker.node, claimant.bound_to_pod);
@@ -206,29 +202,4 @@ async fn open(folder: &Path) -> Result<Store, Error> {
         Store::start(engine).map_err(Error::Threads)
     });
     opened.await.map_err(|_| Error::Ended("opening of the storage"))?
-}
-
-fn identity(by: &PeerIdentity, scope: &Scope, clock: &dyn Clock) -> Result<Option<ClusterIdentity>, Error> {
-    Ok(Some(match by {
-        PeerIdentity::Files(config::PeerFiles { cert, key, ca }) => {
-            let files = PeerFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() };
-            ClusterIdentity::from_files(scope, &files, clock.now())?
-        }
-        PeerIdentity::Secrets(first, second) => ClusterIdentity::derive(scope, first, second.as_ref())?,
-        PeerIdentity::Token(token) => ClusterIdentity::derive(scope, token, None)?,
-        PeerIdentity::None { why } => {
-            tracing::info!("this replica can only be alone, there is no identity for peers: {why}");
-            return Ok(None);
-        }
-    }))
-}
-
-/// By what peers know each other, in words.
-pub(super) fn identity_in_words(by: &PeerIdentity) -> &'static str {
-    match by {
-        PeerIdentity::Files(_) => "certificates of raft.tls",
-        PeerIdentity::Secrets(..) => "keys derived from raft.secrets",
-        PeerIdentity::Token(_) => "a key derived from vault.token",
-        PeerIdentity::None { .. } => "none: this replica can only be alone",
-    }
 }

@@ -1,6 +1,6 @@
 //! The pages of this replica, and what adapters tell the metrics.
 //!
-//! Owns what is said on `/metrics`, `/livez` and `/readyz`.
+//! Owns what is said on `/metrics`, `/livez`, `/readyz` and `/startupz`.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,6 +10,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Error;
+use super::scraping::ScraperTls;
 use crate::admin::{self, Pages};
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddr};
@@ -17,36 +19,52 @@ use crate::k8s::client::Client;
 use crate::k8s::events::EventCounters;
 use crate::k8s::health::WatchHealth;
 use crate::k8s::peers;
-use crate::metrics::{Metrics, RaftSampled, Sampled};
+use crate::metrics::{Metrics, RaftSampled, Sampled, TlsUse};
 use crate::raft::gossip::{Change, GossipMeter};
 use crate::raft::service::Handle;
 use crate::raft::status::{Role, Seen};
-use crate::vault;
+use crate::{tls, vault};
 
+/// Serves what is configured until `stop`.
+///
+/// # Errors
+/// Files of `prometheus.tls` that cannot be used.
 pub(super) async fn serve_pages(
     config: &Config,
     pages: &Arc<ReplicaPages>,
+    (vault, clock): (&vault::Handle, &Arc<dyn Clock>),
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) {
+) -> Result<(), Error> {
     let health = admin::health_routes(pages.clone());
-    listen(&config.health.address, "health.address", health, tasks, stop).await;
-    if config.prometheus.tls.is_some() {
-        tracing::error!(
-            "prometheus.tls is configured, but this version cannot serve metrics over TLS yet: there is no metrics listener at all, rather than one in clear"
-        );
-        return;
-    }
+    listen(&config.health.address, "health.address", health, None, (tasks, stop)).await;
     let metrics = admin::metrics_routes(pages.clone());
-    listen(&config.prometheus.address, "prometheus.address", metrics, tasks, stop).await;
+    let Some(tls) = &config.prometheus.tls else {
+        listen(&config.prometheus.address, "prometheus.address", metrics, None, (tasks, stop)).await;
+        return Ok(());
+    };
+    let tls = ScraperTls::start(config, tls, vault, (pages.metrics.clone(), clock.clone()), tasks, stop)?;
+    let (address, own, until) = (config.prometheus.address, tasks.clone(), stop.clone());
+    // Where Vault issues the certificate it may be long until there is one.
+    tasks.spawn(async move {
+        let Some(tls) = until.run_until_cancelled(tls.listening()).await else { return };
+        listen(&address, "prometheus.address", metrics, Some(tls), (&own, &until)).await;
+    });
+    Ok(())
 }
 
 /// A page that cannot be served is one warning: pods get their secrets all the same.
-async fn listen(address: &ListenAddr, key: &str, routes: axum::Router, tasks: &TaskTracker, stop: &CancellationToken) {
+async fn listen(
+    address: &ListenAddr,
+    key: &str,
+    routes: axum::Router,
+    tls: Option<admin::Tls>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) {
     let ip = address.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     match bind_any(SocketAddr::new(ip, address.port)).await {
         Ok(listener) => {
-            tasks.spawn(admin::serve(listener, routes, stop.clone()));
+            tasks.spawn(admin::serve(listener, routes, tls, stop.clone()));
         }
         Err(error) => {
             tracing::warn!(%address, %error, "nothing is served there; choose an address that this process may bind with {key}");
@@ -83,7 +101,7 @@ pub(super) struct VaultMeter {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-impl vault::TokenMeter for VaultMeter {
+impl vault::Meter for VaultMeter {
     fn renewal(&self, failed: bool) {
         self.metrics.token_renewed(failed);
     }
@@ -95,6 +113,23 @@ impl vault::TokenMeter for VaultMeter {
 
     fn vault_state(&self, state: &vault::State) {
         self.metrics.vault_usable(matches!(state, vault::State::Usable));
+    }
+
+    fn certificate(&self, failed: bool) {
+        self.metrics.certificate_renewed(failed);
+    }
+
+    fn ca_changed(&self) {
+        self.metrics.vault_ca_changed();
+    }
+
+    fn reloaded(&self, failed: bool) {
+        self.metrics.tls_reloaded(TlsUse::Vault, failed);
+    }
+
+    fn trusts(&self, cas: Option<&str>, ours: Option<&str>) {
+        self.metrics.certificate_expires(TlsUse::Vault, cas.and_then(tls::expiry));
+        self.metrics.certificate_expires(TlsUse::VaultClient, ours.and_then(tls::expiry));
     }
 }
 
@@ -144,6 +179,12 @@ impl Pages for ReplicaPages {
 
     /// A process whose Raft or delivery is dead ends by itself: whoever answers lives.
     fn live(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Raft runs: this replica is in a cluster, or about to join one. The kubelet waits for this before it asks for the rest.
+    fn started(&self) -> Result<(), String> {
+        self.raft.get().ok_or("the replicated ledger has not started yet")?;
         Ok(())
     }
 

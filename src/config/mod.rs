@@ -50,7 +50,7 @@ pub use self::login::{KubernetesAuth, Login};
 pub use self::namespace::WatchNamespace;
 pub use self::peers::PeerAddr;
 pub use self::prometheus::{ClientCas, Prometheus, PrometheusTls, ServingCertificate};
-pub use self::raft::{LeaveOnTerminate, PeerFiles, PeerIdentity, Raft};
+pub use self::raft::{LeaveOnTerminate, PeerFiles, PeerIdentity, PeerPki, Raft};
 pub use self::timing::Timing;
 pub use self::ttl::WrappingTtl;
 pub use self::vault::{ClientCertificate, Vault, VaultAddr, VaultRoots, VaultTls};

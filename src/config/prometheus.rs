@@ -1,7 +1,6 @@
 //! The section `prometheus`.
 //!
-//! Owns the rules about which keys of `prometheus.tls` go together. Everything is checked now, although metrics over
-//! TLS come with a later version: files are not opened before they are used.
+//! Owns the rules about which keys of `prometheus.tls` go together. Files are not opened here, but where they are used.
 
 use std::path::PathBuf;
 

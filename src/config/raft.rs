@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 use super::files::readable;
 use super::lenient::{Context, Section, Setting};
 use super::login::Login;
-use super::names::{LABEL_ACCEPTED, is_dns_label};
+use super::names::{LABEL_ACCEPTED, is_dns_label, is_segment};
 use super::peers::{self, PeerAddr};
+use super::rules::{check_pair, mount, mounts};
 use super::timing::{self, Timing};
 use super::token_form::is_generated_service_token;
 
@@ -44,6 +45,8 @@ pub struct Raft {
 pub enum PeerIdentity {
     /// `raft.tls.certFile`, `raft.tls.certKey` and `raft.tls.caCert`.
     Files(PeerFiles),
+    /// `raft.tls.vaultCertBackend`, `raft.tls.vaultCertRole` and `raft.tls.vaultCABackends`.
+    VaultPki(PeerPki),
     /// `raft.secrets`: a CA in memory is derived from each; the first one issues.
     Secrets(SecretString, Option<SecretString>),
     /// `vault.token`, which all replicas share: a CA in memory is derived from it.
@@ -66,6 +69,17 @@ pub struct PeerFiles {
     pub ca: PathBuf,
 }
 
+/// Certificates that Vault issues to each replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerPki {
+    /// `raft.tls.vaultCertBackend`: the PKI mount.
+    pub mount: String,
+    /// `raft.tls.vaultCertRole`: a role of that mount for peers alone.
+    pub role: String,
+    /// `raft.tls.vaultCABackends`: the PKI mounts whose CAs sign peers' certificates. Default: the mount above.
+    pub cas: Vec<String>,
+}
+
 /// `raft.leaveOnTerminate`: whether a replica that is told to stop leaves the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LeaveOnTerminate {
@@ -80,11 +94,12 @@ pub enum LeaveOnTerminate {
 
 /// `login` is `None` only together with a problem.
 pub(super) fn read(section: &Section<'_>, login: Option<&Login>, cx: &mut Context<'_>) -> Option<Raft> {
-    let files = read_files(&section.section("tls", cx), cx);
+    let tls = section.section("tls", cx);
+    let certificates = read_certificates(&tls, cx);
     let secrets_spot = section.spot("secrets");
     let secrets = read_secrets(section, cx);
     let cluster_name = section.text("clusterName", cx);
-    if files.is_some() {
+    if certificates.is_some() {
         if secrets.is_some() {
             cx.warn(&secrets_spot, "is not used: the certificates of raft.tls come first");
         }
@@ -103,8 +118,8 @@ pub(super) fn read(section: &Section<'_>, login: Option<&Login>, cx: &mut Contex
     let peers = peers::read(section, cx);
     let timing = timing::read(section, cx);
     let leave_on_terminate = read_leave(section, cx);
-    let identity = match (files, secrets) {
-        (Some(files), _) => PeerIdentity::Files(files),
+    let identity = match (certificates, secrets) {
+        (Some(identity), _) => identity,
         (None, Some((first, second))) => PeerIdentity::Secrets(first, second),
         (None, None) => by_login(login?),
     };
@@ -128,35 +143,70 @@ fn by_login(login: &Login) -> PeerIdentity {
     }
 }
 
-fn read_files(section: &Section<'_>, cx: &mut Context<'_>) -> Option<PeerFiles> {
-    refuse_vault_pki(section, cx);
-    let names = ["certFile", "certKey", "caCert"];
-    let settings = names.map(|name| section.text(name, cx));
-    if let Some(first) = settings.iter().flatten().next() {
+/// Going on without what is there, but wrong, would be another trust decision than the one that was made: all that is
+/// wrong is a problem.
+fn read_certificates(section: &Section<'_>, cx: &mut Context<'_>) -> Option<PeerIdentity> {
+    let files = ["certFile", "certKey", "caCert"].map(|name| (name, section.text(name, cx)));
+    let backend = section.text("vaultCertBackend", cx);
+    let role = section.text("vaultCertRole", cx);
+    let cas = section.list("vaultCABackends", cx);
+    let vault = [&backend, &role].into_iter().flatten().map(|setting| &setting.spot);
+    let first_of_vault = vault.chain(cas.as_ref().map(|setting| &setting.spot)).next();
+    let first_file = files.iter().find_map(|(_, setting)| setting.as_ref());
+    if let (Some(spot), Some(file)) = (first_of_vault, first_file) {
+        cx.problem(
+            spot,
+            format!(
+                "and {} contradict each other: peers' certificates come from Vault (raft.tls.vaultCertBackend and \
+                 raft.tls.vaultCertRole) or from files (raft.tls.certFile, raft.tls.certKey and raft.tls.caCert), not both",
+                file.spot.key
+            ),
+        );
+        return None;
+    }
+    if first_of_vault.is_some() { read_pki(section, [backend, role], cas, cx) } else { read_files(section, files, cx) }
+}
+
+fn read_files(
+    section: &Section<'_>,
+    settings: [(&str, Option<Setting<String>>); 3],
+    cx: &mut Context<'_>,
+) -> Option<PeerIdentity> {
+    if let Some(first) = settings.iter().find_map(|(_, setting)| setting.as_ref()) {
         let missing: Vec<String> =
-            names.iter().zip(&settings).filter(|(_, set)| set.is_none()).map(|(name, _)| section.key(name)).collect();
+            settings.iter().filter(|(_, set)| set.is_none()).map(|(name, _)| section.key(name)).collect();
         if !missing.is_empty() {
             cx.problem(&first.spot, format!("needs {} to be set as well", missing.join(" and ")));
         }
     }
-    let [cert, key, ca] = settings.map(|setting| setting.and_then(|setting| readable(setting, cx)));
-    Some(PeerFiles { cert: cert?, key: key?, ca: ca? })
+    let [cert, key, ca] = settings.map(|(_, setting)| setting.and_then(|setting| readable(setting, cx)));
+    Some(PeerIdentity::Files(PeerFiles { cert: cert?, key: key?, ca: ca? }))
 }
 
-/// The keys are fixed already, and what they ask for is not there: going on without would be another trust decision
-/// than the one that was made.
-fn refuse_vault_pki(section: &Section<'_>, cx: &mut Context<'_>) {
-    let text = |name: &str, cx: &mut Context<'_>| section.text(name, cx).map(|setting| setting.spot);
-    let backend = text("vaultCertBackend", cx);
-    let role = text("vaultCertRole", cx);
-    let cas = section.list("vaultCABackends", cx).map(|setting| setting.spot);
-    if let Some(first) = [backend, role, cas].into_iter().flatten().next() {
-        cx.problem(
-            &first,
-            "cannot be used yet: peer certificates from Vault's PKI come with the next version. Until then set \
-             raft.secrets, or the files raft.tls.certFile, raft.tls.certKey and raft.tls.caCert",
-        );
+fn read_pki(
+    section: &Section<'_>,
+    [backend, role]: [Option<Setting<String>>; 2],
+    cas: Option<Setting<Vec<Setting<String>>>>,
+    cx: &mut Context<'_>,
+) -> Option<PeerIdentity> {
+    check_pair(section, [("vaultCertBackend", &backend), ("vaultCertRole", &role)], cx);
+    let (Some(backend), Some(role)) = (backend, role) else {
+        if let Some(cas) = cas {
+            cx.problem(
+                &cas.spot,
+                "needs raft.tls.vaultCertBackend and raft.tls.vaultCertRole: what replicas show is of the same Vault",
+            );
+        }
+        return None;
+    };
+    let own = mount(&backend, cx);
+    if !is_segment(&role.value) {
+        cx.problem(&role.spot, "must be the name of a role of that mount: no slashes, no spaces, none of ? # % \\");
+        return None;
     }
+    let own = own?;
+    let cas = cas.map_or_else(|| vec![own.clone()], |cas| mounts(&cas.value, cx));
+    Some(PeerIdentity::VaultPki(PeerPki { mount: own, role: role.value, cas }))
 }
 
 fn read_secrets(section: &Section<'_>, cx: &mut Context<'_>) -> Option<(SecretString, Option<SecretString>)> {

@@ -1,29 +1,21 @@
 //! An identity in PEM files that somebody else renews.
 //!
-//! Owns reading them, and saying which one is wrong and why, before a peer has to refuse what they hold.
-//!
-//! Must never: repeat content of a file (the decoder's words could quote a key), or wait for a pipe.
+//! Owns saying what peers would not like about it, before one of them has to refuse it.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::{CertificateError, RootCertStore};
-use zeroize::Zeroizing;
 
 use super::Error;
+use super::pem::Named;
 use super::verify::{PeerVerifier, Scope};
 use crate::domain::ids::Timestamp;
 
 const CERT: &str = "raft.tls.certFile";
 const KEY: &str = "raft.tls.certKey";
 const CA: &str = "raft.tls.caCert";
-
-/// A chain or a bundle has some kilobytes; beyond this the path is wrong.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Paths of PEM files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,13 +37,9 @@ pub(super) struct FromFiles {
 
 /// Reads all three.
 pub(super) fn read(paths: &PeerFiles) -> Result<FromFiles, Error> {
-    let chain = certificates(CERT, &paths.cert)?;
-    let key = key(&paths.key)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(CA, &paths.ca)? {
-        roots.add(certificate).map_err(|cause| unusable(CA, &paths.ca, format!("a certificate in it: {cause}")))?;
-    }
-    Ok(FromFiles { chain, key, roots })
+    let chain = Named::new(CERT, &paths.cert).certificates()?;
+    let key = Named::new(KEY, &paths.key).private_key()?;
+    Ok(FromFiles { chain, key, roots: Named::new(CA, &paths.ca).roots()? })
 }
 
 /// Whether peers that have the same CA file would believe us at `now`.
@@ -104,43 +92,6 @@ pub(super) fn unusable_key(paths: &PeerFiles, cause: &rustls::Error) -> Error {
     unusable(KEY, &paths.key, why)
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let pem = read_file(key, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    // A key that was named by mistake may be in there: nothing of it is repeated.
-    let found = found.map_err(|_| unusable(key, path, "it is not PEM".to_owned()))?;
-    if found.is_empty() {
-        return Err(unusable(key, path, "it holds no PEM certificate".to_owned()));
-    }
-    Ok(found)
-}
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let pem = read_file(KEY, path)?;
-    // "ENCRYPTED PRIVATE KEY", or the older "Proc-Type: 4,ENCRYPTED".
-    if pem.windows(9).any(|window| window == b"ENCRYPTED") {
-        return Err(unusable(
-            KEY,
-            path,
-            "the key is encrypted: store it in clear, readable by this user alone".to_owned(),
-        ));
-    }
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable(KEY, path, "it holds no PEM private key".to_owned()))
-}
-
-fn read_file(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let failed = |source| Error::Read { key, path: path.to_owned(), source };
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("not a regular file")));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(failed(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes"))));
-    }
-    Ok(bytes)
-}
-
 fn unusable(key: &'static str, path: &Path, why: String) -> Error {
-    Error::Unusable { key, path: path.to_owned(), why }
+    Named::new(key, path).unusable(why)
 }

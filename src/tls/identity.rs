@@ -8,7 +8,7 @@
 //! remove the old one. At each moment both of any two replicas believe what the other one shows.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -21,8 +21,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::Error;
 use super::derive::DerivedCa;
+use super::facts::{self, Validity};
 use super::files::{self, PeerFiles};
-use super::verify::{PeerVerifier, Scope};
+use super::guard::{Connected, Guarded};
+use super::issued::{self, IssuedPeer};
+use super::verify::{Naming, PeerVerifier, Scope};
 use crate::crypto::provider;
 use crate::domain::ids::Timestamp;
 
@@ -51,17 +54,34 @@ impl Channel {
 }
 
 /// The two ends of one channel.
-#[derive(Clone)]
 struct Ends {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
-/// A replica's identity in its cluster. Cheap to clone. No `Debug`: it holds a key.
-#[derive(Clone)]
-pub struct ClusterIdentity {
+/// What is shown, and whom we believe, at one time.
+struct Version {
     raft: Ends,
     gossip: Ends,
+    verifier: Arc<PeerVerifier>,
+    validity: Option<Validity>,
+}
+
+/// A replica's identity in its cluster. Cheap to clone: clones share what [`Self::replace`] replaces. No `Debug`: it
+/// holds a key.
+#[derive(Clone)]
+pub struct ClusterIdentity {
+    current: Arc<RwLock<Arc<Version>>>,
+    connected: Arc<Connected>,
+}
+
+impl Version {
+    fn ends(&self, channel: Channel) -> &Ends {
+        match channel {
+            Channel::Raft => &self.raft,
+            Channel::Gossip => &self.gossip,
+        }
+    }
 }
 
 impl ClusterIdentity {
@@ -78,52 +98,78 @@ impl ClusterIdentity {
             roots.add(DerivedCa::new(second, scope)?.certificate()?).map_err(Error::Setup)?;
         }
         let leaf = ca.issue(scope)?;
-        let verifier = verifier(scope, roots)?;
-        Self::build(verifier, vec![leaf.certificate], leaf.key).map_err(Error::Setup)
+        let verifier = verifier(scope, roots, Naming::UriOrService)?;
+        Self::build(verifier, vec![leaf.certificate], leaf.key, None).map_err(Error::Setup)
     }
 
-    /// The identity in files. To follow a renewal, read them again and replace the whole.
+    /// The identity in files. To follow a renewal, read them again and [`Self::replace`] the whole.
     ///
     /// # Errors
     /// Names the file that cannot be used, and why. A certificate that peers would refuse at `now` counts as one.
     pub fn from_files(scope: &Scope, paths: &PeerFiles, now: Timestamp) -> Result<Self, Error> {
         let read = files::read(paths)?;
-        let verifier = verifier(scope, read.roots)?;
+        let verifier = verifier(scope, read.roots, Naming::UriOrService)?;
         files::check(paths, scope, &verifier, &read.chain, now)?;
-        Self::build(verifier, read.chain, read.key).map_err(|cause| files::unusable_key(paths, &cause))
+        let validity = facts::validity(&read.chain).ok();
+        Self::build(verifier, read.chain, read.key, validity).map_err(|cause| files::unusable_key(paths, &cause))
+    }
+
+    /// The identity that Vault's PKI has issued. Peers are known by the URI alone: a CA in Vault issues for others, too,
+    /// and a role for the service's DNS name is easily had, that of the metrics page for one.
+    ///
+    /// # Errors
+    /// What peers would refuse at `now`, and why.
+    pub fn from_vault(scope: &Scope, issued: &IssuedPeer, now: Timestamp) -> Result<Self, Error> {
+        let read = issued.read()?;
+        let verifier = verifier(scope, read.roots, Naming::Uri)?;
+        issued::check(scope, &verifier, &read.chain, now)?;
+        let validity = facts::validity(&read.chain).ok();
+        Self::build(verifier, read.chain, read.key, validity).map_err(|cause| Error::Issued { why: cause.to_string() })
+    }
+
+    /// From now on, shows and believes what `other` does. Connections to whoever is not believed any more are ended; how
+    /// many there were.
+    pub fn replace(&self, other: &Self) -> usize {
+        let new = other.version();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        self.connected.review(|chain, at| new.verifier.believes(chain, at))
+    }
+
+    /// When what we show to peers is valid; `None` for a derived one, which always is.
+    pub fn validity(&self) -> Option<Validity> {
+        self.version().validity
+    }
+
+    fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn build(
         verifier: Arc<PeerVerifier>,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
+        validity: Option<Validity>,
     ) -> Result<Self, rustls::Error> {
         let server = server(Arc::clone(&verifier), chain.clone(), key.clone_key())?;
-        let client = client(verifier, chain, key)?;
+        let client = client(Arc::clone(&verifier), chain, key)?;
         let ends = |channel: Channel| {
             let (mut server, mut client) = (server.clone(), client.clone());
             server.alpn_protocols = vec![channel.alpn().to_vec()];
             client.alpn_protocols = vec![channel.alpn().to_vec()];
             Ends { server: Arc::new(server), client: Arc::new(client) }
         };
-        Ok(Self { raft: ends(Channel::Raft), gossip: ends(Channel::Gossip) })
-    }
-
-    fn ends(&self, channel: Channel) -> &Ends {
-        match channel {
-            Channel::Raft => &self.raft,
-            Channel::Gossip => &self.gossip,
-        }
+        let version = Version { raft: ends(Channel::Raft), gossip: ends(Channel::Gossip), verifier, validity };
+        Ok(Self { current: Arc::new(RwLock::new(Arc::new(version))), connected: Arc::default() })
     }
 
     /// The end that is called. [`Self::accept`] also looks at the protocol's name: who uses this directly must do so.
     pub fn server(&self, channel: Channel) -> Arc<ServerConfig> {
-        Arc::clone(&self.ends(channel).server)
+        Arc::clone(&self.version().ends(channel).server)
     }
 
     /// The end that calls. [`Self::connect`] also looks at the protocol's name: who uses this directly must do so.
     pub fn client(&self, channel: Channel) -> Arc<ClientConfig> {
-        Arc::clone(&self.ends(channel).client)
+        Arc::clone(&self.version().ends(channel).client)
     }
 
     /// The name to give to a connector, whatever the address.
@@ -135,13 +181,15 @@ impl ClusterIdentity {
     ///
     /// # Errors
     /// What [`super::explain`] explains.
-    pub async fn accept<S>(&self, channel: Channel, stream: S) -> io::Result<server::TlsStream<S>>
+    pub async fn accept<S>(&self, channel: Channel, stream: S) -> io::Result<Guarded<server::TlsStream<S>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = TlsAcceptor::from(self.server(channel)).accept(stream).await?;
-        check_protocol(stream.get_ref().1.alpn_protocol(), channel)?;
-        Ok(stream)
+        let session = stream.get_ref().1;
+        check_protocol(session.alpn_protocol(), channel)?;
+        let chain = session.peer_certificates().unwrap_or_default().to_vec();
+        Ok(self.connected.guard(stream, &chain))
     }
 
     /// The handshake with whom we have connected to. Sets no limit of time. That the peer believes us shows only with
@@ -149,13 +197,15 @@ impl ClusterIdentity {
     ///
     /// # Errors
     /// What [`super::explain`] explains.
-    pub async fn connect<S>(&self, channel: Channel, stream: S) -> io::Result<client::TlsStream<S>>
+    pub async fn connect<S>(&self, channel: Channel, stream: S) -> io::Result<Guarded<client::TlsStream<S>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = TlsConnector::from(self.client(channel)).connect(Self::server_name(), stream).await?;
-        check_protocol(stream.get_ref().1.alpn_protocol(), channel)?;
-        Ok(stream)
+        let session = stream.get_ref().1;
+        check_protocol(session.alpn_protocol(), channel)?;
+        let chain = session.peer_certificates().unwrap_or_default().to_vec();
+        Ok(self.connected.guard(stream, &chain))
     }
 }
 
@@ -168,8 +218,8 @@ fn check_protocol(agreed: Option<&[u8]>, channel: Channel) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoApplicationProtocol))
 }
 
-fn verifier(scope: &Scope, roots: RootCertStore) -> Result<Arc<PeerVerifier>, Error> {
-    let verifier = PeerVerifier::new(scope.clone(), roots, &Arc::new(provider()));
+fn verifier(scope: &Scope, roots: RootCertStore, naming: Naming) -> Result<Arc<PeerVerifier>, Error> {
+    let verifier = PeerVerifier::new(scope.clone(), naming, roots, &Arc::new(provider()));
     verifier.map(Arc::new).map_err(|cause| Error::Setup(rustls::Error::General(cause.to_string())))
 }
 

@@ -2,7 +2,10 @@
 
 mod derived;
 mod from_files;
+mod from_vault;
 mod go_version;
+mod replaced;
+mod scrapers;
 mod strangers;
 
 use std::io;

@@ -30,7 +30,7 @@ pub struct Scope {
 
 impl Scope {
     /// The URI SAN of a peer.
-    pub(super) fn uri(&self) -> String {
+    pub fn uri(&self) -> String {
         format!("kubernetes-vault://{}/{}/peer", self.namespace, self.service)
     }
 
@@ -47,19 +47,30 @@ impl Scope {
         format!("the URI {} or the DNS name {long} or {short}", self.uri())
     }
 
-    fn is_named_by(&self, certificate: &CertificateDer<'_>) -> Result<bool, Error> {
+    fn is_named_by(&self, certificate: &CertificateDer<'_>, naming: Naming) -> Result<bool, Error> {
         let certificate = webpki::EndEntityCert::try_from(certificate)
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         let (uri, names) = (self.uri(), self.dns_names());
         // webpki's own check would let a wildcard pass.
         let is_ours = |found: &str| names.iter().any(|name| name.eq_ignore_ascii_case(found));
-        Ok(certificate.valid_uri_names().any(|found| found == uri) || certificate.valid_dns_names().any(is_ours))
+        let by_uri = certificate.valid_uri_names().any(|found| found == uri);
+        Ok(by_uri || (naming == Naming::UriOrService && certificate.valid_dns_names().any(is_ours)))
     }
+}
+
+/// By which names a certificate is a peer's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Naming {
+    /// By the URI of the scope, or by the service's DNS name.
+    UriOrService,
+    /// By the URI alone.
+    Uri,
 }
 
 /// Judges certificates of peers, of those who call and of those who are called.
 pub(super) struct PeerVerifier {
     scope: Scope,
+    naming: Naming,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -68,16 +79,17 @@ pub(super) struct PeerVerifier {
 impl PeerVerifier {
     pub(super) fn new(
         scope: Scope,
+        naming: Naming,
         roots: RootCertStore,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
         let roots = Arc::new(roots);
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider)).build()?;
-        Ok(Self { scope, roots, clients, algorithms: provider.signature_verification_algorithms })
+        Ok(Self { scope, naming, roots, clients, algorithms: provider.signature_verification_algorithms })
     }
 
     fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.scope.is_named_by(certificate)? {
+        if self.scope.is_named_by(certificate, self.naming)? {
             return Ok(());
         }
         Err(Error::InvalidCertificate(CertificateError::NotValidForName))
@@ -88,6 +100,11 @@ impl PeerVerifier {
         let (end_entity, intermediates) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
         self.verify_client_cert(end_entity, intermediates, now)?;
         self.verify_called(end_entity, intermediates, now)
+    }
+
+    /// Whether whoever has shown `chain` would be taken for a peer at `now`, whoever has called.
+    pub(super) fn believes(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        self.check_own(chain, now).is_ok()
     }
 
     fn verify_called(

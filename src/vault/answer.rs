@@ -155,7 +155,7 @@ pub(super) struct Capabilities {
     pub(super) data: HashMap<String, Vec<String>>,
 }
 
-fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<SecretString, D::Error> {
+pub(super) fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<SecretString, D::Error> {
     String::deserialize(input).map(SecretString::from)
 }
 

@@ -16,7 +16,8 @@ use super::client::Client;
 use super::error::{Fatal, Stopped, is_verdict, words};
 use super::options::{Ca, Options};
 use super::proxies::Proxies;
-use super::tls::{Trust, certificates, client_config, read_file};
+use super::tls::{Trust, certificates, client_config, text};
+use crate::pem::{append, certificate_blocks};
 
 const CA_BACKENDS: &str = "vault.tls.vaultCABackends";
 
@@ -77,7 +78,14 @@ impl fmt::Display for Fingerprint {
 }
 
 /// The bundle, `None` for the public roots. Over plain http there is nothing to verify, and the reference pushes none.
-pub(super) async fn load(options: &Options, url: &Url, proxies: &Proxies) -> Result<Option<String>, Stopped> {
+///
+/// `verified` is a client that verifies Vault already, if there is one: then what a PKI mount says is as good as that.
+pub(super) async fn load(
+    options: &Options,
+    url: &Url,
+    proxies: &Proxies,
+    verified: Option<&Client>,
+) -> Result<Option<String>, Stopped> {
     if url.scheme() != "https" {
         return Ok(None);
     }
@@ -85,29 +93,49 @@ pub(super) async fn load(options: &Options, url: &Url, proxies: &Proxies) -> Res
         Ca::Public => Ok(None),
         Ca::File(path) => {
             let key = "vault.tls.caCert";
-            let pem = String::from_utf8(read_file(key, path)?);
-            let pem = pem.map_err(|_| Fatal::Certificate { key, why: "it is not a text".to_owned() })?;
+            let pem = text(key, path)?;
             certificates(key, &pem)?;
             Ok(Some(pem))
         }
         Ca::Pki { mounts, fingerprints } => {
+            if let Some(client) = verified
+                && let Ok(bundle) = of_mounts(client, mounts, fingerprints).await
+            {
+                return Ok(Some(bundle));
+            }
             let tls = client_config(&Trust::Anyone, &options.tls)?;
             let client = Client::new(url, options.namespace.as_deref(), Some(tls), proxies)?;
-            let mut bundle = String::new();
-            for mount in mounts {
-                append(&mut bundle, &fetch(&client, mount, fingerprints).await?);
-            }
-            Ok(Some(bundle))
+            of_mounts(&client, mounts, fingerprints).await.map(Some)
         }
     }
 }
 
-/// Vault ends a PEM without a line break; two of them need one in between.
-fn append(bundle: &mut String, pem: &str) {
-    if !bundle.is_empty() && !bundle.ends_with('\n') {
-        bundle.push('\n');
+/// The CA certificates of `mounts`, each of them among `allowed`, unless that is empty.
+pub(super) async fn of_mounts(client: &Client, mounts: &[String], allowed: &[Fingerprint]) -> Result<String, Stopped> {
+    let mut bundle = String::new();
+    for mount in mounts {
+        append(&mut bundle, &fetch(client, mount, allowed).await?);
     }
-    bundle.push_str(pem);
+    Ok(bundle)
+}
+
+/// The certificates of both, each once: what is believed while one root follows another.
+pub(super) fn union(one: &str, other: &str) -> Result<String, Fatal> {
+    let mut bundle = one.to_owned();
+    let known = certificates(CA_BACKENDS, one)?;
+    for block in certificate_blocks(other) {
+        if !certificates(CA_BACKENDS, block)?.iter().all(|certificate| known.contains(certificate)) {
+            append(&mut bundle, block);
+        }
+    }
+    Ok(bundle)
+}
+
+/// The SHA-256 of each certificate in `bundle`, for people.
+pub(super) fn fingerprints(bundle: &str) -> String {
+    let found = certificates(CA_BACKENDS, bundle).unwrap_or_default();
+    let found: Vec<String> = found.iter().filter_map(Fingerprint::of).map(|one| one.to_string()).collect();
+    found.join(", ")
 }
 
 async fn fetch(client: &Client, mount: &str, allowed: &[Fingerprint]) -> Result<String, Stopped> {
@@ -123,14 +151,7 @@ async fn fetch(client: &Client, mount: &str, allowed: &[Fingerprint]) -> Result<
         .map_err(|_| refused("it has no CA certificate, or only one without its key".to_owned()))?;
     for certificate in &found {
         let is = Fingerprint::of(certificate).ok_or_else(|| Fatal::Client("no SHA-256".to_owned()))?;
-        if allowed.is_empty() {
-            tracing::warn!(
-                pki.mount = mount,
-                sha256 = %is,
-                "this CA certificate was fetched from Vault without verification and is trusted from now on; \
-                 pin it by vault.tls.caFingerprint"
-            );
-        } else if !allowed.contains(&is) {
+        if !allowed.is_empty() && !allowed.contains(&is) {
             return Err(Fatal::Fingerprint { mount: mount.to_owned(), found: is.to_string() }.into());
         }
     }
@@ -155,11 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_of_several_mounts_stays_pem() {
-        let mut bundle = String::new();
-        append(&mut bundle, "A");
-        append(&mut bundle, "B\n");
-        append(&mut bundle, "C");
-        assert_eq!(bundle, "A\nB\nC");
+    fn a_union_has_each_certificate_once() {
+        let ca = || rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem();
+        let (old, new) = (ca(), ca());
+        let both = union(old.trim_end(), &new).unwrap();
+        assert_eq!(certificates(CA_BACKENDS, &both).unwrap().len(), 2);
+        assert_eq!(union(&both, &old).unwrap(), both);
+        assert_eq!(union(&both, &new).unwrap(), both);
     }
 }

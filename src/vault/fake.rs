@@ -17,7 +17,7 @@ use super::handle::Handle;
 use super::options::{Login, Options, Tls};
 use super::proxies::Proxies;
 use super::service::Service;
-use super::session::{State, TokenMeter};
+use super::session::{Meter, State};
 use crate::deliver::ports::{SecretIdRequest, SecretIssuer};
 use crate::domain::ids::{PodRef, RoleName};
 
@@ -181,9 +181,12 @@ pub(super) struct Told {
     pub(super) renewals: Mutex<Vec<bool>>,
     pub(super) ttls: Mutex<Vec<Option<u64>>>,
     pub(super) states: Mutex<Vec<State>>,
+    pub(super) certificates: Mutex<Vec<bool>>,
+    pub(super) ca_changes: Mutex<usize>,
+    pub(super) reloads: Mutex<Vec<bool>>,
 }
 
-impl TokenMeter for Told {
+impl Meter for Told {
     fn renewal(&self, failed: bool) {
         self.renewals.lock().unwrap().push(failed);
     }
@@ -195,6 +198,20 @@ impl TokenMeter for Told {
     fn vault_state(&self, state: &State) {
         self.states.lock().unwrap().push(state.clone());
     }
+
+    fn certificate(&self, failed: bool) {
+        self.certificates.lock().unwrap().push(failed);
+    }
+
+    fn ca_changed(&self) {
+        *self.ca_changes.lock().unwrap() += 1;
+    }
+
+    fn reloaded(&self, failed: bool) {
+        self.reloads.lock().unwrap().push(failed);
+    }
+
+    fn trusts(&self, _: Option<&str>, _: Option<&str>) {}
 }
 
 pub(super) const CANARY: &str = "hvs.canary-of-the-tests";
@@ -259,7 +276,7 @@ impl Rig {
         })
         .await;
         let told = Arc::new(Told::default());
-        let meter: Arc<dyn TokenMeter> = Arc::clone(&told) as _;
+        let meter: Arc<dyn Meter> = Arc::clone(&told) as _;
         let (service, handle) = Service::with_proxies(options(&fake.url), meter, Proxies::default()).unwrap();
         let cancel = CancellationToken::new();
         let run = tokio::spawn(service.run(cancel.clone()));

@@ -104,6 +104,10 @@ impl<'a> Keeper<'a> {
     /// Does what is due.
     async fn work(&mut self) {
         let now = Instant::now();
+        // What verifies Vault may have changed.
+        if let Some(client) = self.session.client() {
+            self.client = client;
+        }
         if self.next.0 <= now {
             match self.next.1 {
                 Step::Renew => self.renew().await,

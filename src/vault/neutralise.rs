@@ -68,12 +68,12 @@ async fn first_possible(
 ) -> Neutralised {
     let Some(client) = shared.session.client() else { return Neutralised::LeftToExpire };
     if let Some(accessor) = &accessors.secret_id
-        && destroy_if_allowed(shared, client, role, accessor).await
+        && destroy_if_allowed(shared, &client, role, accessor).await
     {
         return Neutralised::Destroyed;
     }
     if let Some(token) = token.and_then(|token| Token::parse(token.expose_secret()))
-        && unwrap_and_drop(client, &token).await
+        && unwrap_and_drop(&client, &token).await
     {
         return Neutralised::Unwrapped;
     }

@@ -11,18 +11,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::ca;
-use super::client::Client;
+use super::connection::Connector;
 use super::error::{Fatal, Stopped};
 use super::handle::{Handle, Shared};
 use super::keeper::Keeper;
 use super::login;
 use super::memory::Memory;
 use super::neutralise::{CAPABILITY_AGE, MAX_AT_ONCE};
-use super::options::{Ca, Options};
+use super::options::Options;
 use super::proxies::Proxies;
-use super::session::{Session, TokenMeter};
-use super::tls::{Trust, client_config};
+use super::session::{Meter, Session};
 use crate::deliver::ports::VaultAddress;
 use crate::domain::backoff;
 
@@ -42,13 +40,13 @@ impl Service {
     ///
     /// # Errors
     /// What is wrong with the configuration.
-    pub fn new(options: Options, meter: Arc<dyn TokenMeter>) -> Result<(Self, Handle), Fatal> {
+    pub fn new(options: Options, meter: Arc<dyn Meter>) -> Result<(Self, Handle), Fatal> {
         Self::with_proxies(options, meter, Proxies::from_env())
     }
 
     pub(super) fn with_proxies(
         options: Options,
-        meter: Arc<dyn TokenMeter>,
+        meter: Arc<dyn Meter>,
         proxies: Proxies,
     ) -> Result<(Self, Handle), Fatal> {
         let url = options.url()?;
@@ -77,7 +75,8 @@ impl Service {
     /// Vault has answered, and what it said will not change by waiting; or a file of the configuration is unusable.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), Fatal> {
         let start = async {
-            let client = self.patiently(|| self.connect()).await?;
+            let connector = self.connector();
+            let client = self.patiently(|| connector.connect()).await?;
             let held = self.patiently(|| login::obtain(&client, &self.options.login)).await?;
             Ok::<_, Fatal>((client, held))
         };
@@ -86,27 +85,17 @@ impl Service {
             started = start => started?,
         };
         tracing::info!(vault.addr = %self.options.address, "logged in to Vault");
-        Keeper::new(Arc::clone(&self.session), client, &self.options.login, held).run(&cancel).await;
+        let connector = self.connector();
+        let keeper = Keeper::new(Arc::clone(&self.session), client, &self.options.login, held).run(&cancel);
+        tokio::select! {
+            () = keeper => {}
+            () = connector.follow() => {}
+        }
         Ok(())
     }
 
-    async fn connect(&self) -> Result<Arc<Client>, Stopped> {
-        let bundle = ca::load(&self.options, &self.url, &self.proxies).await?;
-        let tls = match (&bundle, self.url.scheme()) {
-            (_, "http") => None,
-            (None, _) => Some(client_config(&Trust::Public, &self.options.tls)?),
-            (Some(pem), _) => {
-                let key = match &self.options.tls.ca {
-                    Ca::Pki { .. } => "vault.tls.vaultCABackends",
-                    Ca::File(_) | Ca::Public => "vault.tls.caCert",
-                };
-                Some(client_config(&Trust::Bundle { key, pem }, &self.options.tls)?)
-            }
-        };
-        let client = Client::new(&self.url, self.options.namespace.as_deref(), tls, &self.proxies)?;
-        let client = Arc::new(client);
-        self.session.connect(Arc::clone(&client), bundle);
-        Ok(client)
+    fn connector(&self) -> Connector<'_> {
+        Connector { options: &self.options, url: &self.url, proxies: &self.proxies, session: &self.session }
     }
 
     /// Tries `step` until Vault has answered.

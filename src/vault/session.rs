@@ -4,7 +4,7 @@
 //! that nobody asks with it again. Logs only changes, at most once a minute for each cause.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, watch};
@@ -30,13 +30,21 @@ pub enum State {
 }
 
 /// What is measured here.
-pub trait TokenMeter: Send + Sync {
+pub trait Meter: Send + Sync {
     /// A renewal of our token ended, its retries included.
     fn renewal(&self, failed: bool);
     /// The TTL that our token was just granted; `None` when there is no token any more.
     fn token_ttl(&self, seconds: Option<u64>);
     /// How Vault is now.
     fn vault_state(&self, state: &State);
+    /// A certificate was issued to us, or could not be, retries included.
+    fn certificate(&self, failed: bool);
+    /// A CA that verifies Vault was read from Vault and is another one than before; nothing pins it.
+    fn ca_changed(&self);
+    /// Files or CAs that concern the connection to Vault have changed, and were taken over or not.
+    fn reloaded(&self, failed: bool);
+    /// What verifies Vault from now on, and the certificate that we show to it; PEM, `None` where there is none.
+    fn trusts(&self, cas: Option<&str>, ours: Option<&str>);
 }
 
 /// For how long a token that was looked up counts as alive: a burst of refusals is one lookup, not hundreds.
@@ -44,11 +52,11 @@ const ALIVE_FOR: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Session {
-    client: OnceLock<Arc<Client>>,
+    client: RwLock<Option<Arc<Client>>>,
     address: RwLock<Arc<VaultAddress>>,
     token: watch::Sender<Option<Token>>,
     state: watch::Sender<State>,
-    pub(super) meter: Arc<dyn TokenMeter>,
+    pub(super) meter: Arc<dyn Meter>,
     /// The token in use was found dead.
     pub(super) lost: Notify,
     alive: Mutex<Option<(Token, Instant)>>,
@@ -58,11 +66,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(address: VaultAddress, meter: Arc<dyn TokenMeter>) -> Self {
+    pub(super) fn new(address: VaultAddress, meter: Arc<dyn Meter>) -> Self {
         let state = State::Starting("not logged in yet".into());
         meter.vault_state(&state);
         Self {
-            client: OnceLock::new(),
+            client: RwLock::default(),
             address: RwLock::new(Arc::new(address)),
             token: watch::Sender::new(None),
             state: watch::Sender::new(state),
@@ -74,27 +82,26 @@ impl Session {
         }
     }
 
-    /// The client is ready, and what verifies Vault is known.
+    /// From now on `client` is used, and init containers are given `ca_bundle`, which verifies it.
     pub(super) fn connect(&self, client: Arc<Client>, ca_bundle: Option<String>) {
         let mut address = self.address.write().unwrap_or_else(PoisonError::into_inner);
         *address = Arc::new(VaultAddress { ca_bundle, ..VaultAddress::clone(&address) });
         drop(address);
-        // Called once; a second client would be no better than the first.
-        let _ = self.client.set(client);
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client);
     }
 
     pub(super) fn address(&self) -> Arc<VaultAddress> {
         Arc::clone(&self.address.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn client(&self) -> Option<&Arc<Client>> {
-        self.client.get()
+    pub(super) fn client(&self) -> Option<Arc<Client>> {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a request needs.
-    pub(super) fn ready(&self) -> Result<(&Arc<Client>, Token), VaultTrouble> {
+    pub(super) fn ready(&self) -> Result<(Arc<Client>, Token), VaultTrouble> {
         let token = self.token.borrow().clone();
-        match (self.client.get(), token) {
+        match (self.client(), token) {
             (Some(client), Some(token)) => Ok((client, token)),
             _ => Err(VaultTrouble::NotLoggedIn(match &*self.state.borrow() {
                 State::Starting(cause) | State::Unavailable(cause) => cause.to_string(),

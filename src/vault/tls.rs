@@ -19,10 +19,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use zeroize::Zeroizing;
 
 use super::error::Fatal;
 use super::options::{ClientCertificate, Tls};
 use crate::crypto::provider;
+use crate::files;
 
 /// Whom to believe.
 pub(super) enum Trust<'a> {
@@ -62,15 +64,22 @@ pub(super) fn certificates(key: &'static str, pem: &str) -> Result<Vec<Certifica
 }
 
 /// Reads a file that the configuration names.
-pub(super) fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, Fatal> {
-    std::fs::read(path).map_err(|source| Fatal::File { key, path: path.to_owned(), source })
+pub(super) fn read_file(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Fatal> {
+    files::read(path).map_err(|source| Fatal::File { key, path: path.to_owned(), source })
+}
+
+/// The same of a file that holds text.
+pub(super) fn text(key: &'static str, path: &Path) -> Result<String, Fatal> {
+    let bytes = read_file(key, path)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| Fatal::Certificate { key, why: "it is not a text".to_owned() })?;
+    Ok(text.to_owned())
 }
 
 fn read_identity(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Fatal> {
     let (cert_key, key_key) = ("vault.tls.clientCert", "vault.tls.clientKey");
-    let chain = read_file(cert_key, &client.certificate)?;
-    let chain = certificates(cert_key, &String::from_utf8_lossy(&chain))?;
-    let key = zeroize::Zeroizing::new(read_file(key_key, &client.key)?);
+    let chain = certificates(cert_key, &text(cert_key, &client.certificate)?)?;
+    let key = read_file(key_key, &client.key)?;
     let key = PrivateKeyDer::from_pem_slice(&key)
         // The decoder's words could quote the key.
         .map_err(|_| Fatal::Certificate { key: key_key, why: "it holds no PEM private key".to_owned() })?;

@@ -44,10 +44,10 @@ pub(super) fn secret_id_path(mount: &str, role: &RoleName) -> ApiPath {
 /// One wrapped `secret_id`.
 pub(super) async fn wrap(shared: &Shared, request: &SecretIdRequest) -> Result<WrappedSecretId, VaultTrouble> {
     let (client, token) = shared.session.ready()?;
-    let outcome = ask(shared, client, &token, request).await;
+    let outcome = ask(shared, &client, &token, request).await;
     let outcome = match outcome {
         // About the role, or about us?
-        Err(VaultTrouble::Forbidden(_)) if shared.session.is_dead(client, &token).await => {
+        Err(VaultTrouble::Forbidden(_)) if shared.session.is_dead(&client, &token).await => {
             Err(VaultTrouble::NotLoggedIn("our token is not valid any more".to_owned()))
         }
         other => other,

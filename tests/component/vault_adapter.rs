@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use kubernetes_vault::deliver::ports::{SecretIdRequest, SecretIssuer as _, WrappedSecretId};
 use kubernetes_vault::domain::delivery::VaultTrouble;
 use kubernetes_vault::domain::ids::{AttemptId, PodRef, RoleName};
-use kubernetes_vault::vault::{Ca, Fatal, Handle, Login, Options, Service, State, Tls, TokenMeter};
+use kubernetes_vault::vault::{self, Ca, Fatal, Handle, Login, Options, Service, State, Tls};
 use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ pub(crate) struct Meter {
     pub(crate) grants: AtomicU64,
 }
 
-impl TokenMeter for Meter {
+impl vault::Meter for Meter {
     fn renewal(&self, failed: bool) {
         let counter = if failed { &self.failed_renewals } else { &self.renewals };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -37,6 +37,14 @@ impl TokenMeter for Meter {
     }
 
     fn vault_state(&self, _: &State) {}
+
+    fn certificate(&self, _: bool) {}
+
+    fn ca_changed(&self) {}
+
+    fn reloaded(&self, _: bool) {}
+
+    fn trusts(&self, _: Option<&str>, _: Option<&str>) {}
 }
 
 /// A running adapter.

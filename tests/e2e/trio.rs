@@ -188,17 +188,35 @@ impl Trio {
         self.blame(found.await).await
     }
 
-    /// Adds the ends of all logs to an error.
+    /// Adds the pods and the ends of all logs to an error.
     pub(crate) async fn blame<T>(&self, result: Result<T>) -> Result<T> {
         let error = match result {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let mut told = String::new();
+        let mut told = self.pods_in_words().await;
         for file in self.log_files()? {
             told += &format!("--- {}\n{}\n", file.display(), tail(&read(&file)?));
         }
         Err(error.context(format!("the replicas' logs:\n{told}\n")))
+    }
+
+    async fn pods_in_words(&self) -> String {
+        let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
+            kube::Api::namespaced(self.cluster().client.clone(), self.namespace());
+        let listed = match pods.list(&kube::api::ListParams::default()).await {
+            Ok(listed) => listed,
+            Err(error) => return format!("pods cannot be listed: {error}\n"),
+        };
+        let told = listed.into_iter().map(|pod| {
+            let status = pod.status.unwrap_or_default();
+            let conditions = status.conditions.unwrap_or_default().into_iter();
+            let conditions: Vec<String> = conditions.map(|one| format!("{}={}", one.type_, one.status)).collect();
+            let (name, uid) = (pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default());
+            let leaving = if pod.metadata.deletion_timestamp.is_some() { ", is being deleted" } else { "" };
+            format!("{name} {uid} {}{leaving} {}\n", status.phase.unwrap_or_default(), conditions.join(" "))
+        });
+        told.collect()
     }
 
     pub(crate) fn signal(&self, pod: &str, signal: Signal) -> Result<()> {

@@ -136,17 +136,45 @@ fn files_come_all_three_or_not_at_all() {
 }
 
 #[test]
-fn certificates_from_vault_are_for_later() {
-    for (flow, key) in [
-        ("vaultCertBackend: pki, vaultCertRole: peer, vaultCABackends: [pki]", "vaultCertBackend"),
-        ("vaultCertRole: peer", "vaultCertRole"),
-        ("vaultCABackends: pki", "vaultCABackends"),
+fn certificates_from_vault_come_first_and_their_cas_from_the_same_mount_unless_named() {
+    let pki = |flow: &str| {
+        let yaml =
+            with_raft(&format!("tls: {{vaultCertBackend: pki/peers, vaultCertRole: peer{flow}}}, secrets: {FIRST}"));
+        let warning = only_warning(&yaml);
+        assert!(
+            warning.contains("raft.secrets") && warning.contains("certificates of raft.tls come first"),
+            "{warning}"
+        );
+        match identity(&yaml) {
+            PeerIdentity::VaultPki(pki) => pki,
+            _ => panic!("another identity"),
+        }
+    };
+    let (mount, role) = ("pki/peers".to_owned(), "peer".to_owned());
+    assert_eq!(pki(""), PeerPki { cas: vec![mount.clone()], mount: mount.clone(), role: role.clone() });
+    let named = pki(", vaultCABackends: [old, new]");
+    assert_eq!(named, PeerPki { mount, role, cas: vec!["old".to_owned(), "new".to_owned()] });
+}
+
+#[test]
+fn half_of_what_vault_needs_to_issue_for_peers_is_refused_whatever_else_there_is() {
+    for (flow, key, says) in [
+        ("vaultCertRole: peer", "vaultCertRole", "needs raft.tls.vaultCertBackend"),
+        ("vaultCertBackend: pki", "vaultCertBackend", "needs raft.tls.vaultCertRole"),
+        ("vaultCABackends: pki", "vaultCABackends", "needs raft.tls.vaultCertBackend and raft.tls.vaultCertRole"),
+        ("vaultCertBackend: a/../b, vaultCertRole: peer", "vaultCertBackend", "mount"),
+        ("vaultCertBackend: pki, vaultCertRole: a/b", "vaultCertRole", "no slashes"),
+        (
+            "vaultCertBackend: pki, vaultCertRole: peer, caCert: /etc/hosts",
+            "vaultCertBackend",
+            "raft.tls.caCert contradict",
+        ),
+        ("certFile: /etc/hosts, vaultCABackends: pki", "vaultCABackends", "raft.tls.certFile contradict"),
     ] {
         let yaml = with_raft(&format!("tls: {{{flow}}}, secrets: {FIRST}"));
         assert_eq!(problem_keys(&yaml), [format!("raft.tls.{key}")], "{flow}");
         let error = reject(&yaml).to_string();
-        assert!(error.contains("next version") && error.contains("raft.secrets"), "{error}");
-        assert!(error.contains("raft.tls.certFile"), "{error}");
+        assert!(error.contains(says), "{error}");
     }
 }
 

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire::{Hello, MAX_FRAME, Packet, Refusal};
 use super::{Event, GossipMeter};
+use crate::places::{LogLimit, Places};
 use crate::raft::rpc::frame::{self, FrameError};
 use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
-use crate::raft::rpc::places::{LogLimit, Places};
 
 /// Connections at once: each peer dials us once.
 const MAX_CONNECTIONS: usize = 64;

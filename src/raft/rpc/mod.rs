@@ -8,5 +8,4 @@ pub mod client;
 pub mod frame;
 pub mod message;
 pub mod network;
-pub mod places;
 pub mod server;

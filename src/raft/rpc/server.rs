@@ -17,8 +17,8 @@ use super::client::PIECE_BYTES;
 use super::frame::{self, FrameError};
 use super::message::{Address, RaftRequest, Request, Response};
 use super::network::{Acceptor, Connection, Incoming, Network};
-use super::places::{LogLimit, Places};
 use crate::domain::ids::NodeId;
+use crate::places::{LogLimit, Places};
 use crate::raft::snapshot;
 use crate::raft::types::{SnapshotMeta, Vote};
 

@@ -105,7 +105,9 @@ fn clocks_do_not_matter() {
     let mut roots = RootCertStore::empty();
     roots.add(ca.certificate().unwrap()).unwrap();
     let provider = Arc::new(default_provider());
-    let verifier = crate::tls::verify::PeerVerifier::new(scope(), roots, &provider).unwrap();
+    let verifier =
+        crate::tls::verify::PeerVerifier::new(scope(), crate::tls::verify::Naming::UriOrService, roots, &provider)
+            .unwrap();
     let chain = [ca.issue(&scope()).unwrap().certificate];
     // The last one is in the year 9990.
     for seconds in [0, 1_800_000_000, 253_000_000_000] {

@@ -16,18 +16,18 @@ use crate::domain::ids::Timestamp;
 use crate::tls::files;
 
 /// 2027.
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-const OURS: &str = "kubernetes-vault.kube-system.svc";
+pub(super) const OURS: &str = "kubernetes-vault.kube-system.svc";
 
-struct Pki {
-    folder: TempDir,
+pub(super) struct Pki {
+    pub(super) folder: TempDir,
     issued: Cell<u32>,
-    ca: CertifiedIssuer<'static, KeyPair>,
+    pub(super) ca: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "the company's CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,17 +37,17 @@ impl Pki {
         Self { folder, issued: Cell::new(0), ca }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, content: &str) -> PathBuf {
+    pub(super) fn write(&self, name: &str, content: &str) -> PathBuf {
         fs::write(self.path(name), content).unwrap();
         self.path(name)
     }
 
     /// A certificate with these names, for both roles, unless `change` says otherwise.
-    fn issue(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> PeerFiles {
+    pub(super) fn issue(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> PeerFiles {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, OURS);
@@ -71,7 +71,7 @@ impl Pki {
     }
 }
 
-fn load(paths: &PeerFiles) -> ClusterIdentity {
+pub(super) fn load(paths: &PeerFiles) -> ClusterIdentity {
     ClusterIdentity::from_files(&scope(), paths, NOW).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -142,11 +142,11 @@ async fn nothing_is_resumed() {
         let (near, far) = duplex(PIPE_BYTES);
         let (called, served) = tokio::join!(client.connect(Channel::Raft, near), server.accept(Channel::Raft, far));
         let (called, served) = (called.unwrap(), served.unwrap());
-        assert_eq!(called.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
-        assert_eq!(served.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
-        assert_eq!(called.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+        assert_eq!(called.session().handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(served.session().handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(called.session().protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
         // Nothing in clear about whom we call.
-        assert_eq!(served.get_ref().1.server_name(), None);
+        assert_eq!(served.session().server_name(), None);
     }
     let (client, server) = (client.client(Channel::Raft), server.server(Channel::Raft));
     assert_eq!((server.send_tls13_tickets, server.max_early_data_size, client.enable_early_data), (0, 0, false));

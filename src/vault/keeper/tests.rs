@@ -143,7 +143,7 @@ async fn another_token_in_the_file_is_verified_before_it_replaces_the_old_one() 
     .await;
     let login = Login::File(file.path().to_owned());
     let session = std::sync::Arc::clone(&rig.handle.shared.session);
-    let client = std::sync::Arc::clone(session.client().unwrap());
+    let client = session.client().unwrap();
     let held = login::obtain(&client, &login).await.ok().unwrap();
     let mut keeper = Keeper::new(session, client, &login, held);
     let used = || rig.handle.shared.session.ready().ok().unwrap().1;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::deliver::ports::SecretIssuer;
+use crate::vault::ca;
 use crate::vault::check::TokenFault;
 use crate::vault::fake::{CANARY, Fake, Reply, Rig, Told, errors, granted, lookup, mk_options};
-use crate::vault::options::{Login, Tls};
+use crate::vault::options::{Ca, Login, Tls};
 use crate::vault::session::State;
 
 const LOOKUP: &str = "/v1/auth/token/lookup-self";

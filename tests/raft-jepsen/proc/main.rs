@@ -87,18 +87,23 @@ async fn rig(cluster: &Arc<Cluster>, seed: u64) -> Result<()> {
     let (served, pods) = pods::Pods::new(cluster.client.clone(), NAME);
     let workload = tokio::spawn(pods.run(stopped));
     let duration = Duration::from_secs(number("KV_PROC_SECONDS").unwrap_or(SECONDS));
-    let faults = nemesis::Nemesis::new(&trio, cluster, seed, served).run(duration).await;
+    let faults = nemesis::Nemesis::new(&trio, cluster, seed, served.clone()).run(duration).await;
     stop.send_replace(true);
     let faults = trio.blame(faults).await?;
+    let instances = tokio::time::timeout(SETTLE, workload).await;
     let instances =
-        tokio::time::timeout(SETTLE, workload).await.context("pods still wait a minute after the last fault");
+        instances.with_context(|| format!("pods still wait a minute after the last fault:\n{}", served.waiting()));
     let instances = trio.blame(instances).await???;
     let cluster_is_whole = trio.settled(3).await;
     cluster_is_whole.with_context(|| faults.told())?;
     println!("{}", faults.told());
     let secrets = oracle::secrets(&cluster.vault, NAME).await?;
     let judged = oracle::check(&instances, &secrets, &trio.deliveries()?, &faults);
-    trio.blame(judged).await
+    trio.blame(judged).await?;
+    let calm = tokio::time::timeout(SETTLE, pods::Pods::calm(cluster.client.clone(), NAME)).await;
+    let calm = trio.blame(calm.context("pods wait that refused their first push")).await??;
+    let gone = oracle::refused_are_gone(&cluster.vault, NAME, &calm).await;
+    trio.blame(gone).await
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -23,7 +23,7 @@ const KINDS: [&str; 10] = [
     "lose storage",
     "rolling restart",
     "seal Vault",
-    "restart the API server",
+    "crash the control plane",
 ];
 /// From a fault to the next push that is taken. Debug builds on busy machines; the targets are for others.
 const SERVICE_GAP: Duration = Duration::from_secs(20);
@@ -157,8 +157,8 @@ impl<'a> Nemesis<'a> {
                 bed.vault()?.unseal().await?;
             }
             _ => {
-                bed.control_plane().kill_api_server().await;
-                bed.control_plane().start_api_server().await?;
+                bed.control_plane().crash().await;
+                bed.control_plane().recover().await?;
             }
         }
         self.service_goes_on(kind, at, before).await

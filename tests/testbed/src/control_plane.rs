@@ -172,6 +172,23 @@ impl ControlPlane {
         }
     }
 
+    /// Crashes the API server and its controllers, as the machine that runs them would; etcd goes on elsewhere.
+    ///
+    /// Controllers that outlive several crashes of the API server within two minutes wait up to a minute each before
+    /// they look at it again (client-go's reflector): then nothing is scheduled or replaced for minutes.
+    pub async fn crash(&self) {
+        self.kill_api_server().await;
+        for mut server in std::mem::take(&mut *self.others.lock().await) {
+            server.kill().await;
+        }
+    }
+
+    /// Starts what [`Self::crash`] has ended, and waits until the API server is ready.
+    pub async fn recover(&self) -> Result<()> {
+        self.start_api_server().await?;
+        self.start_others().await
+    }
+
     /// Ends everything in order.
     pub(crate) async fn stop(&self) {
         let mut others = std::mem::take(&mut *self.others.lock().await);

@@ -1,4 +1,4 @@
-//! Who may dial us, as numbers: how many at once, how many from one address, and how often we say so.
+//! Who may dial one of our ports, as numbers: how many at once, how many from one address, and how often we say so.
 //!
 //! Owns the counts. A place is given back when it is dropped, however its connection ended.
 
