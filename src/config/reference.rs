@@ -162,7 +162,7 @@ pub const KEYS: &[Key] = &[
         .of_reference("PKI mounts whose CAs sign scrapers' certificates, in place of `prometheus.tls.caCert`")
         .renewed(),
     key("health.address", Kind::Listen, Fallback::Value(":8080"), ":8081")
-        .of_ours("where `/livez` and `/readyz` are served, over plain http"),
+        .of_ours("where `/livez`, `/readyz` and `/startupz` are served, over plain http"),
     key("log.level", Kind::Choice, Fallback::Value("debug"), "info")
         .of_ours("`debug`, `info`, `warn` or `error`; the flag `--log-level` wins"),
     key("log.format", Kind::Choice, Fallback::Value("text"), "json")
@@ -197,12 +197,12 @@ pub const KEYS: &[Key] = &[
     key("raft.tls.vaultCertBackend", Kind::Text, Fallback::Unset, "pki-peers")
         .of_ours(
             "the PKI mount that issues this replica's certificate for the others, in place of files; needs \
-             `raft.tls.vaultCertRole` and `raft.tls.vaultCABackends`",
+             `raft.tls.vaultCertRole`. Kept in `raftDir`, so that a sealed Vault does not part replicas",
         )
         .renewed(),
     key("raft.tls.vaultCertRole", Kind::Text, Fallback::Unset, "peer")
         .of_ours("the role of that mount, for replicas alone; it must allow their URI SAN"),
-    key("raft.tls.vaultCABackends", Kind::Texts, Fallback::Unset, "[pki-peers]")
+    key("raft.tls.vaultCABackends", Kind::Texts, Fallback::Words("the mount that issues"), "[pki-peers, pki-old]")
         .of_ours("PKI mounts whose CAs sign replicas' certificates")
         .renewed(),
     key("raft.peers", Kind::Texts, Fallback::Words("read from the service"), "[kv-0, kv-1, kv-2]")

@@ -32,7 +32,7 @@ pub(crate) enum Reaction {
     Takes,
     /// The same after this long.
     TakesAfter(Duration),
-    /// This status, and the push as it came for a body: the worst that a receiver can do with it.
+    /// This status, and for a body the token and then all of the push: the worst that a receiver can do with it.
     Echoes(u16),
     /// Reads the push and closes the connection.
     Closes,
@@ -126,7 +126,7 @@ async fn serve(
     }
     let mut stream = BufReader::new(tls.accept(stream).await?);
     let message = read(&mut stream).await?;
-    let echo = message.to_string();
+    let echo = format!("{} is no token: {message}", message["token"].as_str().unwrap_or_default());
     let attempt = message["attempt"].as_str().unwrap_or_default().to_owned();
     let index = {
         let mut pushes = pushes.lock().unwrap_or_else(PoisonError::into_inner);
