@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::control::{ClientError as ControlError, Report, Request, Socket};
 use crate::deliver::ports::Leadership;
 use crate::deliver::{Ports, Service};
+use crate::domain::limits::Limits;
 use crate::k8s::client::{self, ClientError};
 use crate::k8s::events::EventAnnouncer;
 use crate::k8s::standby::StandbyFeed;
@@ -166,7 +167,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
                 dice: Dice::fair(),
             };
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "kubernetes-vault has started");
-            take_part(&config, node, Deliveries::new(ports, metrics), vault_task, &stop, &raft_stop).await
+            take_part(&config, node, Deliveries::new(ports, config.limits, metrics), vault_task, &stop, &raft_stop)
+                .await
         }
     };
     background.cancel();
@@ -219,24 +221,25 @@ fn vault_ended(ended: Result<Result<(), vault::Fatal>, tokio::task::JoinError>) 
 /// The work of this replica's leaderships. One may still wait for its last pushes when the next one begins.
 struct Deliveries {
     ports: Ports,
+    limits: Limits,
     metrics: Arc<Metrics>,
     tasks: JoinSet<()>,
     current: Option<CancellationToken>,
 }
 
 impl Deliveries {
-    fn new(ports: Ports, metrics: Arc<Metrics>) -> Self {
-        Self { ports, metrics, tasks: JoinSet::new(), current: None }
+    fn new(ports: Ports, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self { ports, limits, metrics, tasks: JoinSet::new(), current: None }
     }
 
     fn begin(&mut self, leadership: Leadership) {
         while self.tasks.try_join_next().is_some() {}
         self.metrics.leadership_changed();
         self.current = Some(leadership.ended.clone());
-        let (ports, metrics) = (self.ports.clone(), self.metrics.clone());
+        let (ports, limits, metrics) = (self.ports.clone(), self.limits, self.metrics.clone());
         self.tasks.spawn(async move {
             let ended = leadership.ended.clone();
-            let delivery = Service::new(ports, leadership).run();
+            let delivery = Service::new(ports, leadership, limits).run();
             let told = async {
                 ended.cancelled().await;
                 metrics.leadership_changed();

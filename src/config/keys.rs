@@ -1,68 +1,17 @@
-//! Every key there is.
+//! Known keys and unknown ones.
 //!
-//! Purpose: tell known keys from unknown ones, and those that this version uses from those that a later one will.
-//! Owns the list. It never reads a value; a key that looks like a token is not repeated either.
+//! Purpose: say what is ignored, and what was probably meant. The keys are those of [`super::reference`]. It never reads
+//! a value; a key that looks like a token is not repeated either.
 
 use super::lenient::{Context, Spot};
+use super::reference::KEYS;
 use super::suggest::nearest;
 use super::tree::{Node, Value};
-
-/// Keys that this version reads.
-pub(super) const USED: &[&str] = &[
-    "raftDir",
-    "raft.secrets",
-    "raft.clusterName",
-    "raft.tls.vaultCertBackend",
-    "raft.tls.vaultCertRole",
-    "raft.tls.vaultCABackends",
-    "raft.tls.certFile",
-    "raft.tls.certKey",
-    "raft.tls.caCert",
-    "raft.peers",
-    "raft.heartbeat",
-    "raft.electionMin",
-    "raft.electionMax",
-    "raft.deadServerGrace",
-    "raft.leaveOnTerminate",
-    "vault.addr",
-    "vault.token",
-    "vault.tokenFile",
-    "vault.kubernetesAuth.mount",
-    "vault.kubernetesAuth.role",
-    "vault.kubernetesAuth.tokenPath",
-    "vault.skipTokenRoleNameValidation",
-    "vault.namespace",
-    "vault.approleMount",
-    "vault.wrappingTTL",
-    "vault.tls.vaultCABackends",
-    "vault.tls.caCert",
-    "vault.tls.caFingerprint",
-    "vault.tls.serverName",
-    "vault.tls.clientCert",
-    "vault.tls.clientKey",
-    "kubernetes.watchNamespace",
-    "kubernetes.serviceNamespace",
-    "kubernetes.service",
-    "prometheus.address",
-    "prometheus.tls.vaultCertBackend",
-    "prometheus.tls.vaultCertRole",
-    "prometheus.tls.vaultCABackends",
-    "prometheus.tls.certFile",
-    "prometheus.tls.certKey",
-    "prometheus.tls.caCert",
-    "health.address",
-    "log.level",
-    "log.format",
-];
-
-/// Keys that are fixed already and take effect with limits.
-pub(super) const LATER: &[&str] =
-    &["limits.inFlight", "limits.vaultRequestsPerSecond", "limits.perRolePerSecond", "limits.perNamespacePerSecond"];
 
 /// Longest part of an unknown key that is repeated in a message.
 const SHOWN_CHARS: usize = 64;
 
-/// Reports unknown keys, keys of a later version, and keys that are written twice.
+/// Reports unknown keys, and keys that are written twice.
 pub(super) fn check(root: &Node, cx: &mut Context<'_>) {
     walk(root, "", cx);
 }
@@ -75,12 +24,10 @@ fn walk(node: &Node, prefix: &str, cx: &mut Context<'_>) {
     for (key, child) in entries {
         let path = join(prefix, key);
         let spot = Spot { key: join(prefix, &shown(key)), at: Some(child.at.clone()) };
-        if is_one_of(USED, &path) {
+        if is_key(&path) {
             continue;
         }
-        if is_one_of(LATER, &path) || (is_section(LATER, &path) && !matches!(child.value, Value::Map(_))) {
-            cx.warn(&spot, "is not used by this version");
-        } else if is_section(USED, &path) || is_section(LATER, &path) {
+        if is_section(&path) {
             walk(child, &path, cx);
         } else {
             let text = match nearest(&spot.key, candidates().into_iter()) {
@@ -107,22 +54,22 @@ fn report_duplicates(entries: &[(String, Node)], prefix: &str, cx: &mut Context<
 /// All keys and all sections: a whole section may be misspelt.
 fn candidates() -> Vec<&'static str> {
     let mut all: Vec<&str> = Vec::new();
-    for key in USED.iter().chain(LATER) {
-        all.push(key);
-        all.extend(key.match_indices('.').map(|(end, _)| &key[..end]));
+    for key in KEYS {
+        all.push(key.name);
+        all.extend(key.name.match_indices('.').map(|(end, _)| &key.name[..end]));
     }
     all.dedup();
     all
 }
 
-fn is_one_of(keys: &[&str], path: &str) -> bool {
-    keys.iter().any(|key| key.eq_ignore_ascii_case(path))
+fn is_key(path: &str) -> bool {
+    KEYS.iter().any(|key| key.name.eq_ignore_ascii_case(path))
 }
 
-fn is_section(keys: &[&str], path: &str) -> bool {
-    keys.iter().any(|key| {
-        let head = key.get(..path.len());
-        head.is_some_and(|head| head.eq_ignore_ascii_case(path)) && key.as_bytes().get(path.len()) == Some(&b'.')
+fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| {
+        let head = key.name.get(..path.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(path)) && key.name.as_bytes().get(path.len()) == Some(&b'.')
     })
 }
 

@@ -14,6 +14,7 @@ mod health;
 mod keys;
 mod kubernetes;
 mod lenient;
+mod limits;
 mod listen;
 mod log;
 mod login;
@@ -22,6 +23,7 @@ mod namespace;
 mod peers;
 mod prometheus;
 mod raft;
+pub mod reference;
 mod rules;
 mod suggest;
 mod timing;
@@ -55,6 +57,7 @@ pub use self::vault::{ClientCertificate, Vault, VaultAddr, VaultRoots, VaultTls}
 
 use self::error::Finding;
 use self::lenient::{Context, Section};
+use crate::domain::limits::Limits;
 
 /// Where the configuration is read from unless `--config` says otherwise: in the working directory.
 pub const DEFAULT_PATH: &str = "kubernetes-vault.yml";
@@ -77,6 +80,8 @@ pub struct Config {
     pub prometheus: Prometheus,
     /// `health`: where liveness and readiness are served.
     pub health: Health,
+    /// `limits`: how much is done at once and a second.
+    pub limits: Limits,
     /// `log`: what is logged.
     pub log: Log,
 }
@@ -134,8 +139,9 @@ fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
             ),
         );
     }
+    let limits = limits::read(&root.section("limits", cx), cx);
     let log = log::read(&root.section("log", cx), cx);
-    Some(Config { raft_dir, raft: raft?, vault: vault?, kubernetes: kubernetes?, prometheus, health, log })
+    Some(Config { raft_dir, raft: raft?, vault: vault?, kubernetes: kubernetes?, prometheus, health, limits, log })
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -1,6 +1,8 @@
 //! The whole way from YAML to a configuration.
 
 mod lenient;
+mod limits;
+mod page;
 mod raft;
 mod reports;
 mod rules;

@@ -24,7 +24,7 @@ impl Service {
         if row.working {
             return;
         }
-        self.queue.remove(uid);
+        self.turns.remove(uid);
         let ledger = &self.ctx.ports.ledger;
         let served = row.instance.as_ref().filter(|instance| instance.touched).map(|instance| &instance.key);
         let unsettled = |key: &&InstanceKey| {
@@ -67,8 +67,8 @@ impl Service {
         let Some(row) = self.rows.by_uid.get(uid).filter(|row| !row.working) else { return };
         let Some(instance) = &row.instance else { return };
         match instance.stage {
-            Stage::Waiting => self.queue.put(uid.clone(), Instant::now()),
-            Stage::Settled(since) => self.queue.put(uid.clone(), since + look_again_after(instance.key.generation)),
+            Stage::Waiting => self.schedule(uid, Instant::now()),
+            Stage::Settled(since) => self.schedule(uid, since + look_again_after(instance.key.generation)),
             Stage::Closed => {}
         }
     }
@@ -101,7 +101,7 @@ impl Service {
             Err(error) => {
                 row.read_failures += 1;
                 let wait = ATTEMPT.wait(row.read_failures, jitter);
-                tracing::debug!(pod = %row.pod.reference, %error, "reading the pod again");
+                tracing::debug!(pod = %row.pod.reference, pod.uid = %uid, %error, "reading the pod again");
                 self.reads.put(uid.clone(), Instant::now() + wait);
                 return;
             }

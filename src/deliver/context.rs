@@ -1,9 +1,10 @@
-//! What every worker of one leadership shares: the ports, and the limits on what is done at once.
+//! What every worker of one leadership shares: the ports, and the bounds on what is done at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::ports::{Announcer, Courier, Leadership, LedgerPort, Meter, PodFeed, SecretIssuer};
 use crate::clock::{Clock, Dice};
@@ -37,12 +38,9 @@ const MAX_DIALS: usize = 256;
 /// Requests to Vault at once. Two cores' Vault is busy with a third of it; more only queue up inside Vault.
 const MAX_VAULT_REQUESTS: usize = 64;
 
-/// Pushes at once. Each is 30 s at most, and our own init container answers in a fraction of a second: only
-/// receivers that hang fill it, and that many hanging at once still leave the others their turn.
-const MAX_PUSHES: usize = 2_048;
-
-/// Workers at once, in whatever step they are.
-pub(super) const MAX_WORKERS: usize = MAX_PUSHES + MAX_DIALS;
+/// Workers at once that have not come to their push yet: as many as keep the ledger, the dials and Vault busy, and no
+/// more. For each waits its turn in order of arrival, so that a pod of another namespace would wait for all of them.
+const MAX_BEFORE_PUSH: usize = 512;
 
 /// Reads of single pods at once: they settle what an earlier leader left open, and are not urgent.
 pub(super) const MAX_READS: usize = 4;
@@ -60,17 +58,25 @@ pub(super) struct Context {
     pub(super) leadership: Leadership,
     pub(super) dials: Semaphore,
     pub(super) vault_requests: Semaphore,
-    pub(super) pushes: Semaphore,
+    /// Workers that have not come to their push.
+    pub(super) before_push: Places,
+    /// Attempts that are under way.
+    pub(super) in_flight: Places,
+    /// Told when a place is free where none was.
+    pub(super) room: Arc<Notify>,
 }
 
 impl Context {
-    pub(super) fn new(ports: Ports, leadership: Leadership) -> Self {
+    pub(super) fn new(ports: Ports, leadership: Leadership, in_flight: usize) -> Self {
+        let room = Arc::new(Notify::new());
         Self {
             ports,
             leadership,
             dials: Semaphore::new(MAX_DIALS),
             vault_requests: Semaphore::new(MAX_VAULT_REQUESTS),
-            pushes: Semaphore::new(MAX_PUSHES),
+            before_push: Places::new(MAX_BEFORE_PUSH, &room),
+            in_flight: Places::new(in_flight, &room),
+            room,
         }
     }
 
@@ -78,6 +84,47 @@ impl Context {
     pub(super) fn jitter(&self) -> f64 {
         // 53 bits: as many as an f64 holds.
         (self.ports.dice.roll() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// So many places, which the service's loop gives to workers. Not a semaphore: nobody waits here. The loop looks for a
+/// free one before it takes a pod out of its line, and is told when there is one again.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Counted>);
+
+struct Counted {
+    most: usize,
+    taken: AtomicUsize,
+    room: Arc<Notify>,
+}
+
+/// A place that is taken, until this is dropped.
+pub(super) struct Place(Places);
+
+impl Places {
+    fn new(most: usize, room: &Arc<Notify>) -> Self {
+        Self(Arc::new(Counted { most, taken: AtomicUsize::new(0), room: room.clone() }))
+    }
+
+    /// Whether none is free.
+    pub(super) fn are_taken(&self) -> bool {
+        self.0.taken.load(Ordering::Relaxed) >= self.0.most
+    }
+
+    /// Takes one. Only the loop does so, after [`Places::are_taken`].
+    pub(super) fn take(&self) -> Place {
+        self.0.taken.fetch_add(1, Ordering::Relaxed);
+        Place(self.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Counted { most, taken, room } = &*self.0.0;
+        // Only where the loop may be waiting for it: else each delivery would wake it twice more.
+        if taken.fetch_sub(1, Ordering::Relaxed) >= *most {
+            room.notify_one();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod absent;
 mod context;
+mod delays;
 #[cfg(test)]
 mod fixtures;
 mod gate;
@@ -15,6 +16,7 @@ mod service;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod worker;
 
 pub use context::Ports;

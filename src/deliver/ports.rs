@@ -15,6 +15,7 @@ use crate::domain::announcement::Announcement;
 use crate::domain::delivery::{Answer, VaultTrouble};
 use crate::domain::ids::{AttemptId, InstanceKey, PodRef, RoleName, Term};
 use crate::domain::ledger::{Accessors, Author, Command, Entry, Reply};
+use crate::domain::limits::Limit;
 use crate::domain::pod::Pod;
 
 /// What the watch says. A watch narrowed to `status.phase=Pending`: a pod that is running is one that left.
@@ -205,7 +206,9 @@ pub trait Meter: Send + Sync {
     fn happened(&self, what: Incident, times: u64);
     /// A `secret_id` was put out of the world.
     fn neutralised(&self, how: Neutralised);
-    /// Pods that are due and wait for a free hand, and pods being worked on.
+    /// A pod that is due is kept waiting by `limit`; once for each of its attempts.
+    fn limited(&self, limit: Limit);
+    /// Pods that are due and wait for their turn, and pods being worked on.
     fn load(&self, queued: usize, in_flight: usize);
 }
 

@@ -52,7 +52,12 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.due.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// How many keys are due at `now` and wait only for a free hand.
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// How many keys are due at `now`.
     pub(super) fn backlog(&self, now: Instant) -> usize {
         self.due.range(..=(now, u64::MAX)).count()
     }

@@ -22,6 +22,9 @@ const UNREACHED_TELL: u32 = 10;
 /// The ledger is full, or we may not lead any more: nothing is urgent then.
 const LEDGER_PAUSE: Duration = Duration::from_secs(2);
 
+/// Between two log lines that the ledger is full.
+const FULL_AGAIN: Duration = Duration::from_secs(60);
+
 /// An init container that has answered that it is done exits at once. One that still runs after this long, by its
 /// status and by a handshake, is served again. Doubled with each generation: whatever listens there may never exit.
 const SETTLED_BUT_RUNNING: Duration = Duration::from_secs(30);
@@ -32,8 +35,11 @@ const SETTLED_BUT_RUNNING_MOST: Duration = Duration::from_secs(600);
 impl Service {
     pub(super) fn finish(&mut self, report: Report) {
         match report {
-            Report::Attempted { uid, key, progress, attempted, addresses } => {
+            Report::Attempted { uid, key, progress, attempted, addresses, errand } => {
                 self.rows.release(&addresses);
+                if !attempted.asked {
+                    self.turns.give_back(&errand);
+                }
                 self.attempted(&uid, &key, progress, attempted);
             }
             Report::Read { uid, found } => self.read(&uid, found),
@@ -109,9 +115,11 @@ impl Service {
             }
         }
         if let Some(due) = due {
-            self.queue.put(uid.clone(), due);
+            self.schedule(uid, due);
         }
-        if matches!(turn, Turn::WrongPod) {
+        if matches!(turn, Turn::WrongPod)
+            && let Some(row) = self.rows.by_uid.get_mut(uid)
+        {
             row.disowned = true;
             self.reads.put(uid.clone(), now);
         }
@@ -123,7 +131,8 @@ impl Service {
             && let Some(row) = self.rows.by_uid.get(uid)
         {
             let cause = cause.unwrap_or_default();
-            tracing::warn!(pod = %row.pod.reference, cause, "the init container does not answer");
+            let (pod, attempt) = (&row.pod.reference, row.attempt().map(tracing::field::display));
+            tracing::warn!(%pod, pod.uid = %uid, attempt, cause, "the init container does not answer");
             self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::Unreachable(cause));
         }
     }
@@ -139,7 +148,8 @@ impl Service {
             return self.gates.vault_failed(trouble, now, jitter);
         }
         let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return now };
-        tracing::warn!(pod = %reference, %role, cause = %trouble, "Vault issues no secret_id for this role");
+        let attempt = row.attempt().map(tracing::field::display);
+        tracing::warn!(pod = %reference, pod.uid = %uid, %role, attempt, cause = %trouble, "Vault issues no secret_id for this role");
         self.ctx.ports.announcer.announce(&reference, Announcement::RoleRefused(trouble.to_string()));
         let (until, vault_was_closed) = self.gates.role_refused(&role, trouble, now, jitter);
         if vault_was_closed {
@@ -151,14 +161,21 @@ impl Service {
     /// A gate opened: whoever it kept waiting is due now.
     pub(super) fn wake_held_back(&mut self, now: Instant) {
         for uid in std::mem::take(&mut self.held_back) {
-            self.queue.put(uid, now);
+            self.schedule(&uid, now);
         }
     }
 
-    fn ledger_full(&self, uid: &PodUid) {
+    fn ledger_full(&mut self, uid: &PodUid) {
         self.ctx.ports.meter.happened(Incident::LedgerFull, 1);
+        // One cause for all pods that start: one line a minute says that it lasts.
+        let now = Instant::now();
+        if self.told_full.is_none_or(|told| now.duration_since(told) >= FULL_AGAIN) {
+            self.told_full = Some(now);
+            tracing::error!(
+                "the ledger of deliveries is full: nothing is claimed until earlier deliveries are settled"
+            );
+        }
         if let Some(row) = self.rows.by_uid.get(uid) {
-            tracing::error!(pod = %row.pod.reference, "the ledger of deliveries is full: nothing is claimed");
             self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::LedgerFull);
         }
     }
@@ -168,9 +185,11 @@ impl Service {
         let Some(row) = self.rows.by_uid.get(&uid) else { return };
         let Some(key) = row.instance.as_ref().map(|instance| instance.key.clone()) else { return };
         let (ctx, addresses) = (self.ctx.clone(), row.pod.ips.clone());
+        let before_push = ctx.before_push.take();
         self.tasks.spawn(async move {
             let _permit = permit(&ctx.dials).await;
             let answers = ctx.ports.courier.dial(&addresses).await.is_ok();
+            drop(before_push);
             Report::Alive { uid, key, answers }
         });
     }
@@ -181,17 +200,18 @@ impl Service {
         let Some(row) = self.rows.by_uid.get_mut(uid) else { return };
         let Some(instance) = row.instance.as_mut().filter(|instance| instance.key == *key) else { return };
         if !answers {
-            self.queue.put(uid.clone(), now + look_again_after(key.generation));
+            self.schedule(uid, now + look_again_after(key.generation));
             return;
         }
         // What the generation before left unsettled is settled with the instance's end.
         row.over.push(instance.key.clone());
         instance.key.generation += 1;
         instance.stage = Stage::Waiting;
-        tracing::warn!(pod = %row.pod.reference, generation = instance.key.generation, "the init container took a push but still waits; serving it again");
+        let (pod, generation) = (&row.pod.reference, instance.key.generation);
+        tracing::warn!(%pod, pod.uid = %uid, generation, "the init container took a push but still waits; serving it again");
         self.ctx.ports.meter.happened(Incident::Reopened, 1);
         self.ctx.ports.announcer.announce(&row.pod.reference, Announcement::Reopened);
-        self.queue.put(uid.clone(), now);
+        self.schedule(uid, now);
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::turns::Errand;
 use super::worker::Progress;
 use crate::domain::backoff::CRASH_LOOP;
-use crate::domain::ids::{ContainerId, InstanceKey, PodUid, RoleName, Timestamp};
+use crate::domain::ids::{AttemptId, ContainerId, InstanceKey, PodUid, RoleName, Timestamp};
+use crate::domain::limits::Limit;
 use crate::domain::pod::{Candidate, Pod, Refusal};
 
 /// Most pods watched at once: a full ledger's worth. Beyond it new pods wait until others have started.
@@ -54,6 +56,15 @@ pub(super) struct Instance {
     pub(super) progress: Option<Box<Progress>>,
     /// A claim was made for it: its end has to be settled.
     pub(super) touched: bool,
+    /// A limit keeps its next attempt waiting.
+    pub(super) delay: Option<Delay>,
+}
+
+/// What keeps an attempt waiting, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delay {
+    pub(super) limit: Limit,
+    pub(super) since: Instant,
 }
 
 /// How far an instance is.
@@ -93,8 +104,20 @@ impl Row {
         })
     }
 
-    /// Takes up a start of the init container. Returns when its first attempt is due: at once, unless it crash-loops.
-    pub(super) fn begin(&mut self, candidate: &Candidate, jitter: f64) -> Instant {
+    /// The attempt under whose claim nothing was issued yet: what a log line about the pod belongs to.
+    pub(super) fn attempt(&self) -> Option<&AttemptId> {
+        self.instance.as_ref()?.progress.as_ref()?.claimed()
+    }
+
+    /// What the pod's next turn is for.
+    pub(super) fn errand(&self) -> Errand {
+        let waiting = self.instance.as_ref().filter(|instance| instance.stage == Stage::Waiting);
+        Errand { namespace: self.pod.reference.namespace.clone(), role: waiting.map(|instance| instance.role.clone()) }
+    }
+
+    /// Takes up a start of the init container. Returns how long its first attempt has to wait: not at all, unless the
+    /// pod crash-loops.
+    pub(super) fn begin(&mut self, candidate: &Candidate, jitter: f64) -> Duration {
         // What an earlier leader left of this very start goes on under its generation.
         let same = |key: &InstanceKey| key.container_id == candidate.container_id;
         let generation = self.over.iter().filter(|key| same(key)).map(|key| key.generation).max();
@@ -112,11 +135,11 @@ impl Row {
             stage: Stage::Waiting,
             progress: None,
             touched: generation.is_some(),
+            delay: None,
         });
         self.refusal = None;
         // The first restart is served at once: its cause may be gone.
-        let wait = if self.crashes > 1 { CRASH_LOOP.wait(self.crashes - 1, jitter) } else { Duration::ZERO };
-        Instant::now() + wait
+        if self.crashes > 1 { CRASH_LOOP.wait(self.crashes - 1, jitter) } else { Duration::ZERO }
     }
 
     /// Whether `id` is the start that is served now.

@@ -3,7 +3,7 @@
 //! Owns the rows, the queue and the workers of one leadership. It never waits for the world itself: whatever takes
 //! time is a worker, and reports when it is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,17 @@ use futures::StreamExt;
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::context::{Context, MAX_READS, MAX_WORKERS, Ports};
+use super::context::{Context, MAX_READS, Ports};
 use super::gate::{Admission, Gates};
 use super::ports::{Incident, Leadership, PodEvent, ReadError};
 use super::queue::Queue;
 use super::rows::{Conflict, MAX_ROWS, Row, Rows, Stage};
 use super::settle::{self, Held};
+use super::turns::{Errand, Hands, Turns};
 use super::worker::{self, Attempted, Job, Progress};
 use crate::domain::announcement::Announcement;
 use crate::domain::ids::{InstanceKey, PodUid};
+use crate::domain::limits::{Limit, Limits};
 use crate::domain::pod::{Decision, Fate, Pod, decide, fate};
 
 /// How long pushes that are under way may go on when we stop. Kubernetes' grace period is 30 s.
@@ -39,14 +41,16 @@ const LOAD_INTERVAL: Duration = Duration::from_millis(250);
 pub struct Service {
     pub(super) ctx: Arc<Context>,
     pub(super) rows: Rows,
-    pub(super) queue: Queue<PodUid>,
+    pub(super) turns: Turns,
+    /// Pods that a limit keeps waiting, and when their authors are told.
+    pub(super) delays: VecDeque<(Instant, PodUid)>,
     pub(super) gates: Gates,
     /// Pods that a gate keeps waiting; their authors were told why.
     pub(super) held_back: BTreeSet<PodUid>,
     pub(super) tasks: JoinSet<Report>,
     /// Who an attempt's worker is at work for, and on which addresses: should it die, its report never comes.
     pub(super) attempts: HashMap<task::Id, (PodUid, Vec<IpAddr>)>,
-    /// Pods that are to be read by name, and when. Apart from `queue`, so that thousands of them delay no delivery.
+    /// Pods that are to be read by name, and when. Apart from `turns`, so that thousands of them delay no delivery.
     pub(super) reads: Queue<PodUid>,
     /// Reads that are under way.
     pub(super) readers: HashSet<task::Id>,
@@ -56,6 +60,8 @@ pub struct Service {
     /// Counts complete lists.
     pub(super) list: u64,
     load_told: Instant,
+    /// When it was logged last that the ledger is full.
+    pub(super) told_full: Option<Instant>,
     /// The checks of our Vault token have passed: work may be claimed.
     usable: bool,
     begun: Instant,
@@ -64,7 +70,14 @@ pub struct Service {
 /// What a worker has to say.
 pub(super) enum Report {
     /// An attempt ended.
-    Attempted { uid: PodUid, key: InstanceKey, progress: Box<Progress>, attempted: Attempted, addresses: Vec<IpAddr> },
+    Attempted {
+        uid: PodUid,
+        key: InstanceKey,
+        progress: Box<Progress>,
+        attempted: Attempted,
+        addresses: Vec<IpAddr>,
+        errand: Errand,
+    },
     /// A pod was read by name.
     Read { uid: PodUid, found: Result<Option<Pod>, ReadError> },
     /// An init container that should be done was dialled.
@@ -74,13 +87,14 @@ pub(super) enum Report {
 }
 
 impl Service {
-    /// A service for `leadership`.
-    pub fn new(ports: Ports, leadership: Leadership) -> Self {
+    /// A service for `leadership`, within `limits`.
+    pub fn new(ports: Ports, leadership: Leadership, limits: Limits) -> Self {
         let now = Instant::now();
         Self {
-            ctx: Arc::new(Context::new(ports, leadership)),
+            ctx: Arc::new(Context::new(ports, leadership, limits.in_flight)),
             rows: Rows::default(),
-            queue: Queue::new(),
+            turns: Turns::new(&limits, now),
+            delays: VecDeque::new(),
             gates: Gates::new(now),
             held_back: BTreeSet::new(),
             tasks: JoinSet::new(),
@@ -91,6 +105,7 @@ impl Service {
             earlier: BTreeMap::new(),
             list: 0,
             load_told: now,
+            told_full: None,
             usable: false,
             begun: now,
         }
@@ -99,7 +114,7 @@ impl Service {
     /// Works until the leadership ends; then stops claiming, lets pushes that are under way end, and returns.
     pub async fn run(mut self) {
         let ended = self.ctx.leadership.ended.clone();
-        let issuer = self.ctx.ports.issuer.clone();
+        let (ctx, issuer) = (self.ctx.clone(), self.ctx.ports.issuer.clone());
         let usable = issuer.usable();
         tokio::pin!(usable);
         for (key, _) in self.ctx.ports.ledger.open() {
@@ -129,9 +144,11 @@ impl Service {
                         self.worker_died(&error);
                     }
                 },
+                () = ctx.room.notified() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             self.start_due();
+            self.tell_delays();
             self.start_reads();
             self.tell_load();
         }
@@ -194,20 +211,27 @@ impl Service {
         let mut ended: Vec<(InstanceKey, Fate, Vec<Held>)> = Vec::new();
         if let Some(instance) = row.instance.take_if(|instance| fate_of(&instance.key) != Fate::Open) {
             let fate = fate_of(&instance.key);
-            row.crashes = if matches!(fate, Fate::Exited { code, .. } if code != 0) { row.crashes + 1 } else { 0 };
+            row.crashes = match fate {
+                Fate::Exited { code: 0, .. } | Fate::Passed => 0,
+                Fate::Exited { .. } => row.crashes + 1,
+                // A start that no status tells of: of one that loops fast, some are missed.
+                Fate::Lost | Fate::Open => row.crashes,
+            };
             let held = instance.progress.map(|progress| progress.held).unwrap_or_default();
             if instance.touched {
                 ended.push((instance.key, fate, held));
             }
-            self.queue.remove(uid);
+            self.turns.remove(uid);
             self.held_back.remove(uid);
         }
+        let mut crash_loops = false;
         let decision = decide(&pod);
         if let Decision::Deliver(candidate) = &decision
             && !row.serves(&candidate.container_id)
         {
-            let due = row.begin(candidate, self.ctx.jitter());
-            self.queue.put(uid.clone(), due);
+            let wait = row.begin(candidate, self.ctx.jitter());
+            crash_loops = !wait.is_zero();
+            self.turns.put(uid.clone(), row.errand(), Instant::now() + wait);
             if pod.host_network {
                 self.ctx.ports.announcer.announce(&pod.reference, Announcement::HostNetwork);
             }
@@ -232,12 +256,22 @@ impl Service {
         if let Decision::Refuse(refusal) = decision
             && row.refusal.as_ref() != Some(&refusal)
         {
-            tracing::warn!(pod = %pod.reference, "no secret_id is delivered: {refusal}");
+            tracing::warn!(pod = %pod.reference, pod.uid = %uid, "no secret_id is delivered: {refusal}");
             self.ctx.ports.announcer.announce(&pod.reference, Announcement::PodRefused(refusal.clone()));
             row.refusal = Some(refusal);
         }
         for (key, fate, held) in ended {
             self.record_end(key, fate, held);
+        }
+        if crash_loops {
+            self.delayed(uid, Limit::Pod);
+        }
+    }
+
+    /// Makes a pod due at `at`, for what its instance needs next.
+    pub(super) fn schedule(&mut self, uid: &PodUid, at: Instant) {
+        if let Some(row) = self.rows.by_uid.get(uid) {
+            self.turns.put(uid.clone(), row.errand(), at);
         }
     }
 
@@ -252,51 +286,78 @@ impl Service {
 
     fn start_due(&mut self) {
         let now = Instant::now();
-        while self.tasks.len() < MAX_WORKERS {
-            let Some(uid) = self.queue.pop(now) else { return };
-            let Some(row) = self.rows.by_uid.get(&uid).filter(|row| !row.working) else { continue };
-            if row.left {
-                continue;
-            }
-            match row.instance.as_ref().map(|instance| instance.stage) {
-                Some(Stage::Waiting) => self.start_attempt(uid, now),
-                Some(Stage::Settled(_)) => self.start_alive(uid),
-                Some(Stage::Closed) | None => {}
+        while let Some((uid, errand)) = self.turns.next(now, self.hands()) {
+            let row = self.rows.by_uid.get(&uid).filter(|row| !row.working && !row.left);
+            let stage = row.and_then(|row| row.instance.as_ref()).map(|instance| instance.stage);
+            match (stage, &errand.role) {
+                (Some(Stage::Waiting), Some(_)) => self.start_attempt(uid, errand, now),
+                (Some(Stage::Settled(_)), None) => self.start_alive(uid),
+                // Its report will say what it needs next.
+                _ => self.turns.give_back(&errand),
             }
         }
     }
 
-    fn start_attempt(&mut self, uid: PodUid, now: Instant) {
-        let Some(row) = self.rows.by_uid.get(&uid) else { return };
+    fn hands(&self) -> Hands {
+        match (self.ctx.before_push.are_taken(), self.ctx.in_flight.are_taken()) {
+            (true, _) => Hands::Busy,
+            (false, true) => Hands::InFlight,
+            (false, false) => Hands::Free,
+        }
+    }
+
+    /// Starts an attempt, or says why not and gives back what the turn has cost.
+    fn start_attempt(&mut self, uid: PodUid, errand: Errand, now: Instant) {
+        let Some(row) = self.rows.by_uid.get_mut(&uid) else { return };
+        if let Some(instance) = row.instance.as_mut() {
+            instance.delay = None;
+        }
+        match self.may_start(&uid, now) {
+            Ok(()) => self.spawn_attempt(uid, errand, now),
+            Err(again) => {
+                self.turns.give_back(&errand);
+                if let Some(at) = again {
+                    self.turns.put(uid, errand, at);
+                }
+            }
+        }
+    }
+
+    /// Whether an attempt may be made now; else when it may be asked for again, if not by a later event. The pod's
+    /// addresses are taken where it may.
+    fn may_start(&mut self, uid: &PodUid, now: Instant) -> Result<(), Option<Instant>> {
+        let Some(row) = self.rows.by_uid.get(uid) else { return Err(None) };
         let pod = row.pod.clone();
         if !self.usable {
             self.held_back.insert(uid.clone());
             if now < self.begun + LOGIN_GRACE {
-                self.queue.put(uid, self.begun + LOGIN_GRACE);
-            } else {
-                let told = Announcement::VaultUnavailable(self.ctx.ports.issuer.unusable_because());
-                self.ctx.ports.announcer.announce(&pod.reference, told);
+                return Err(Some(self.begun + LOGIN_GRACE));
             }
-            return;
+            let told = Announcement::VaultUnavailable(self.ctx.ports.issuer.unusable_because());
+            self.ctx.ports.announcer.announce(&pod.reference, told);
+            return Err(None);
         }
-        let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return };
+        let Some(role) = row.instance.as_ref().map(|instance| instance.role.clone()) else { return Err(None) };
         if let Err(conflict) = self.rows.occupy(&pod) {
             if let Conflict::Shared(ip) = conflict {
                 self.ctx.ports.announcer.announce(&pod.reference, Announcement::AddressShared(ip.to_string()));
             }
-            self.queue.put(uid, now + ADDRESS_PAUSE);
-            return;
+            return Err(Some(now + ADDRESS_PAUSE));
         }
         if let Admission::Wait(until, why) = self.gates.admit(&role, now) {
             self.rows.release(&pod.ips);
             if self.held_back.insert(uid.clone()) {
                 self.ctx.ports.announcer.announce(&pod.reference, why);
             }
-            self.queue.put(uid, until);
-            return;
+            return Err(Some(until));
         }
+        Ok(())
+    }
+
+    fn spawn_attempt(&mut self, uid: PodUid, errand: Errand, now: Instant) {
         let wall = self.ctx.ports.clock.now();
         let Some(row) = self.rows.by_uid.get_mut(&uid) else { return };
+        let pod = row.pod.clone();
         let Some(instance) = row.instance.as_mut() else { return };
         row.working = true;
         instance.touched = true;
@@ -304,7 +365,7 @@ impl Service {
         let job = Job {
             key: instance.key.clone(),
             pod: pod.reference.clone(),
-            role,
+            role: instance.role.clone(),
             node: pod.node.clone(),
             service_account: pod.service_account.clone(),
             addresses: pod.ips.clone(),
@@ -312,27 +373,30 @@ impl Service {
             made_at: now,
         };
         let ctx = self.ctx.clone();
+        let (before_push, in_flight) = (ctx.before_push.take(), ctx.in_flight.take());
         let at_work = (uid.clone(), job.addresses.clone());
         let task = self.tasks.spawn(async move {
-            let attempted = worker::attempt(&ctx, &job, &mut progress).await;
-            Report::Attempted { uid, key: job.key, progress, attempted, addresses: job.addresses }
+            let attempted = worker::attempt(&ctx, &job, &mut progress, before_push).await;
+            drop(in_flight);
+            Report::Attempted { uid, key: job.key, progress, attempted, addresses: job.addresses, errand }
         });
         self.attempts.insert(task.id(), at_work);
     }
 
     /// When there is something to start.
-    fn next_due(&self) -> Option<Instant> {
-        let work = self.queue.next_due().filter(|_| self.tasks.len() < MAX_WORKERS);
+    fn next_due(&mut self) -> Option<Instant> {
+        let work = self.turns.next_due(Instant::now(), self.hands());
         let read = self.reads.next_due().filter(|_| self.readers.len() < MAX_READS);
-        work.into_iter().chain(read.map(|due| due.max(self.next_read))).min()
+        let told = self.delays.front().map(|(due, _)| *due);
+        [work, read.map(|due| due.max(self.next_read)), told].into_iter().flatten().min()
     }
 
     fn tell_load(&mut self) {
         let now = Instant::now();
-        let idle = self.tasks.is_empty() && self.queue.next_due().is_none_or(|due| due > now);
-        if idle || now.duration_since(self.load_told) >= LOAD_INTERVAL {
+        let queued = self.turns.backlog(now);
+        if (queued == 0 && self.tasks.is_empty()) || now.duration_since(self.load_told) >= LOAD_INTERVAL {
             self.load_told = now;
-            self.ctx.ports.meter.load(self.queue.backlog(now), self.tasks.len());
+            self.ctx.ports.meter.load(queued, self.tasks.len());
         }
     }
 }

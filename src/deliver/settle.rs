@@ -2,6 +2,7 @@
 //!
 //! Must never neutralise an attempt whose fate is unknown.
 
+use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -14,7 +15,7 @@ use crate::domain::announcement::Announcement;
 use crate::domain::backoff::RECORD;
 use crate::domain::delivery::{Answer, Meaning, Settlement, settle_by_answer, settle_by_fate};
 use crate::domain::ids::{AttemptId, InstanceKey, PodRef};
-use crate::domain::ledger::{Command, Entry, Outcome};
+use crate::domain::ledger::{Command, Entry, Outcome, Verdict};
 use crate::domain::pod::Fate;
 
 /// How often the next leader is told of a fact: within the time that a drain may take.
@@ -67,13 +68,16 @@ fn log(job: &Job, attempt: &AttemptId, answer: &Answer, waited: Duration) {
     let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
     match answer.meaning() {
         Meaning::Accepted => {
-            tracing::info!(%pod, %uid, %role, %attempt, duration_ms, "delivered");
+            tracing::info!(%pod, pod.uid = %uid, %role, %attempt, duration_ms, "delivered");
         }
         Meaning::TokenRefused { used: true } => {
-            tracing::error!(%pod, %uid, %role, %attempt,
+            tracing::error!(%pod, pod.uid = %uid, %role, %attempt, duration_ms,
                 "SECURITY: the wrapping token was used before the init container could: somebody else may have its secret_id");
         }
-        _ => tracing::warn!(%pod, %uid, %role, %attempt, duration_ms, "not delivered: {}", answer.describe()),
+        _ => {
+            let cause = answer.describe();
+            tracing::warn!(%pod, pod.uid = %uid, %role, %attempt, duration_ms, "not delivered: {cause}");
+        }
     }
 }
 
@@ -100,7 +104,9 @@ pub(super) async fn by_fate(ctx: &Context, key: &InstanceKey, fate: &Fate, held:
     if entry.closed.is_some() && settlement.verdicts.is_empty() {
         return true;
     }
-    tracing::debug!(pod = %entry.pod, ?fate, attempts = settlement.verdicts.len(), "the init container's end settles its attempts");
+    // Not the fate as it is: a termination message is the pod's own business, and may hold anything.
+    let (pod, uid, attempt, fate) = (&entry.pod, &entry.pod.uid, Attempts(&settlement.verdicts), fate.label());
+    tracing::debug!(%pod, pod.uid = %uid, %attempt, fate, "the init container's end settles its attempts");
     apply(ctx, key, &entry, settlement, held).await;
     true
 }
@@ -110,21 +116,35 @@ fn named_in(message: &str) -> Option<AttemptId> {
     wire::parse_attempt(message).map(AttemptId::from)
 }
 
+/// The attempts that an outcome is about, for a log line: one most of the time.
+struct Attempts<'a>(&'a [(AttemptId, Verdict)]);
+
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(
+            |(n, (attempt, _))| {
+                if n == 0 { write!(f, "{attempt}") } else { write!(f, ",{attempt}") }
+            },
+        )
+    }
+}
+
 /// Has the ledger take a fact. While this leadership lasts nobody else would, and an attempt that stays open there
 /// keeps its instance from each further one; afterwards the next leader is told, a few times, and has the instance
 /// settle it otherwise.
 pub(super) async fn record(ctx: &Context, pod: &PodRef, outcome: Outcome) {
     let (mut failures, mut left) = (0, TELL_THE_NEXT);
+    let (uid, attempt) = (&pod.uid, Attempts(&outcome.verdicts));
     while let Err(error) = ctx.ports.ledger.propose(Command::Outcome(outcome.clone())).await {
         if ctx.leadership.ended.is_cancelled() {
             left -= 1;
         }
         if left == 0 {
-            tracing::warn!(%pod, %error, "could not record an outcome");
+            tracing::warn!(%pod, pod.uid = %uid, %attempt, %error, "could not record an outcome");
             return;
         }
         failures += 1;
-        tracing::debug!(%pod, %error, failures, "the ledger did not take an outcome yet");
+        tracing::debug!(%pod, pod.uid = %uid, %attempt, %error, failures, "the ledger did not take an outcome yet");
         sleep(RECORD.wait(failures, ctx.jitter())).await;
     }
 }
@@ -150,7 +170,5 @@ async fn apply(ctx: &Context, key: &InstanceKey, entry: &Entry, settlement: Sett
         let kept = u64::try_from(settlement.kept()).unwrap_or(u64::MAX);
         ctx.ports.meter.happened(Incident::FateUnknown, kept);
     }
-    held.retain(|h| {
-        !settlement.verdicts.iter().any(|(id, v)| *id == h.attempt && *v != crate::domain::ledger::Verdict::Unknown)
-    });
+    held.retain(|h| !settlement.verdicts.iter().any(|(id, v)| *id == h.attempt && *v != Verdict::Unknown));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::context::{CLAIM_FRESH, Context, permit};
+use super::context::{CLAIM_FRESH, Context, Place, permit};
 use super::ports::{DialError, Incident, Line, PushRequest, SecretIdRequest, WrappedSecretId};
 use super::settle::{self, Held};
 use crate::domain::announcement::Announcement;
@@ -47,6 +47,13 @@ pub(super) struct Progress {
     pub(super) held: Vec<Held>,
 }
 
+impl Progress {
+    /// The attempt under whose claim nothing was issued yet.
+    pub(super) fn claimed(&self) -> Option<&AttemptId> {
+        self.claim.as_ref().map(|(attempt, _)| attempt)
+    }
+}
+
 /// How an attempt ended, and so what the instance needs next.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -71,6 +78,8 @@ pub(super) enum Turn {
 /// One attempt, seen from outside.
 pub(super) struct Attempted {
     pub(super) turn: Turn,
+    /// Vault was asked for a `secret_id`.
+    pub(super) asked: bool,
     /// Vault issued a `secret_id`.
     pub(super) issued: bool,
     /// Of [`Turn::Unreached`]: why.
@@ -79,12 +88,12 @@ pub(super) struct Attempted {
 
 impl From<Turn> for Attempted {
     fn from(turn: Turn) -> Self {
-        Self { turn, issued: false, cause: None }
+        Self { turn, asked: false, issued: false, cause: None }
     }
 }
 
-/// Makes one attempt.
-pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -> Attempted {
+/// Makes one attempt. `before_push` makes room for the next worker once Vault has answered.
+pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress, before_push: Place) -> Attempted {
     let attempt = match claim(ctx, job, progress).await {
         Ok(attempt) => attempt,
         Err(turn) => return turn.into(),
@@ -95,8 +104,9 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
         Err(DialError(cause)) => {
             progress.dial_failures += 1;
             ctx.ports.meter.happened(Incident::Unreached, 1);
-            tracing::debug!(pod = %job.pod, %attempt, cause, "the init container does not answer yet");
-            return Attempted { turn: Turn::Unreached, issued: false, cause: Some(cause) };
+            let (pod, uid) = (&job.pod, &job.pod.uid);
+            tracing::debug!(%pod, pod.uid = %uid, %attempt, cause, "the init container does not answer yet");
+            return Attempted { cause: Some(cause), ..Turn::Unreached.into() };
         }
     };
     progress.dial_failures = 0;
@@ -111,9 +121,10 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
     }
     let wrapped = wrap(ctx, job, &attempt).await;
     drop(asking);
+    drop(before_push);
     let secret = match wrapped {
         Ok(secret) => secret,
-        Err(trouble) => return Turn::Vault(trouble).into(),
+        Err(trouble) => return Attempted { asked: true, ..Turn::Vault(trouble).into() },
     };
     // From here on a secret_id exists: the claim is used up, whatever happens.
     progress.claim = None;
@@ -122,7 +133,7 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress) -
         Turn::Settled => progress.attempt_failures = 0,
         _ => progress.attempt_failures += 1,
     }
-    Attempted { turn, issued: true, cause: None }
+    Attempted { turn, asked: true, issued: true, cause: None }
 }
 
 /// The second half of an attempt: from the `secret_id` to the outcome.
@@ -233,7 +244,8 @@ async fn wrap(ctx: &Context, job: &Job, attempt: &AttemptId) -> Result<WrappedSe
         if trouble.may_have_issued() {
             ctx.ports.meter.happened(Incident::AnswerLost, 1);
         }
-        tracing::debug!(pod = %job.pod, role = %job.role, attempt = %attempt, cause = %trouble, "Vault issued no secret_id");
+        let (pod, uid, role) = (&job.pod, &job.pod.uid, &job.role);
+        tracing::debug!(%pod, pod.uid = %uid, %role, %attempt, cause = %trouble, "Vault issued no secret_id");
     }
     result
 }
@@ -279,7 +291,6 @@ enum Sent {
 
 /// Sends until there is an answer that means something: a receiver that is busy is asked again.
 async fn send(ctx: &Context, job: &Job, request: PushRequest, issued_at: Instant, line: Box<dyn Line>) -> Sent {
-    let _permit = permit(&ctx.pushes).await;
     let ttl = Duration::from_secs(request.secret.ttl_seconds.into());
     // FENCING: no push is begun in a term whose lease has run out.
     let may_send =

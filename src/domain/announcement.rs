@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::ids::AttemptId;
+use super::limits::Limit;
 use super::pod::Refusal;
 
 /// Something that a user would otherwise search logs for.
@@ -41,6 +42,8 @@ pub enum Announcement {
     AddressShared(String),
     /// The ledger does not take further claims.
     LedgerFull,
+    /// A limit has kept it waiting for some seconds.
+    Limited(Limit),
 }
 
 impl Announcement {
@@ -60,6 +63,7 @@ impl Announcement {
             Self::HostNetwork => "HostNetworkPod",
             Self::AddressShared(_) => "PodAddressShared",
             Self::LedgerFull => "LedgerFull",
+            Self::Limited(_) => "SecretIdDelayed",
         }
     }
 
@@ -92,6 +96,7 @@ impl Announcement {
             }
             Self::AddressShared(address) => format!("Another live pod shows the address {address} too. Nothing is sent until one of them goes."),
             Self::LedgerFull => "The ledger of deliveries is full. Nothing is delivered until earlier deliveries are settled.".into(),
+            Self::Limited(limit) => format!("This pod waits for its turn: {}. It is served by itself.", limit.reason()),
         }
     }
 }

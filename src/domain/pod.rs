@@ -242,6 +242,19 @@ pub enum Fate {
     Lost,
 }
 
+impl Fate {
+    /// What it is, in a word, without what the container has said.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Exited { code: 0, .. } => "exited_well",
+            Self::Exited { .. } => "failed",
+            Self::Passed => "passed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// What became of the start `id` of the annotated init container of the pod `reference`, given the pod that is
 /// now found under that name (`None`: none is).
 pub fn fate(found: Option<&Pod>, reference: &PodRef, id: &ContainerId) -> Fate {

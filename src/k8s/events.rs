@@ -54,7 +54,7 @@ const SECOND_TRY: Duration = Duration::from_secs(2);
 const FORBIDDEN_FOR: Duration = Duration::from_secs(600);
 /// Namespaces that are remembered as forbidden; beyond that all are forgotten and tried again.
 const FORBIDDEN_NAMESPACES: usize = 1_024;
-/// At the end, for what is still queued.
+/// At the end, for what is still queued, without a rate: this is over at once, and nobody would say it later.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// `reportingController`.
 const CONTROLLER: &str = "kubernetes-vault";
@@ -118,6 +118,7 @@ impl EventAnnouncer {
             forbidden: HashMap::new(),
             warned: false,
             log: LogLimit::default(),
+            stop: CancellationToken::new(),
         };
         (Self { queue, counters }, writer)
     }
@@ -149,11 +150,14 @@ pub struct EventWriter {
     forbidden: HashMap<Arc<str>, Instant>,
     warned: bool,
     log: LogLimit,
+    /// From then on there is no rate.
+    stop: CancellationToken,
 }
 
 impl EventWriter {
     /// Runs until `stop`, or until every announcer is gone; then writes what is queued, as far as a moment suffices.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.stop = stop.clone();
         let moment_after = async {
             stop.cancelled().await;
             sleep(FAREWELL).await;
@@ -235,7 +239,7 @@ impl EventWriter {
         F: Future<Output = Result<Event, kube::Error>>,
     {
         for last in [false, true] {
-            sleep(self.bucket.take()).await;
+            self.wait_for_the_rate().await;
             let (code, why) = match timeout(WRITE_LIMIT, request()).await {
                 Ok(Ok(_)) => {
                     self.counters.written.fetch_add(1, Relaxed);
@@ -260,7 +264,7 @@ impl EventWriter {
             }
             if last || matches!(code, 400 | 422) {
                 if let Some(omitted) = self.log.admit("events") {
-                    tracing::warn!(%pod, code, %why, omitted, "an Event could not be written");
+                    tracing::warn!(%pod, pod.uid = %pod.uid, code, cause = why, omitted, "an Event could not be written");
                 }
                 break;
             }
@@ -270,6 +274,13 @@ impl EventWriter {
         false
     }
 
+    async fn wait_for_the_rate(&mut self) {
+        if !self.stop.is_cancelled() {
+            let wait = self.bucket.take();
+            let _cut_short = self.stop.run_until_cancelled(sleep(wait)).await;
+        }
+    }
+
     fn forbid(&mut self, pod: &PodRef, why: &str) {
         if self.forbidden.len() >= FORBIDDEN_NAMESPACES {
             self.forbidden.clear();
@@ -277,7 +288,7 @@ impl EventWriter {
         self.forbidden.insert(Arc::clone(&pod.namespace), Instant::now() + FORBIDDEN_FOR);
         if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(
-                namespace = %pod.namespace, %why,
+                namespace = %pod.namespace, cause = why,
                 "Events cannot be written; grant the service account create and patch on events of events.k8s.io. \
                  Deliveries go on without; this is not said again"
             );

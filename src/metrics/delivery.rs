@@ -10,6 +10,7 @@ use super::{Metrics, Waiting, whole};
 use crate::deliver::ports::{Incident, Meter, Neutralised};
 use crate::domain::delivery::{Answer, Meaning, VaultTrouble};
 use crate::domain::ids::RoleName;
+use crate::domain::limits::Limit;
 
 /// Upper bounds of the delivery histogram, in seconds: from a delivery that finds everything warm to the default
 /// TIMEOUT of an init container.
@@ -145,13 +146,6 @@ impl DeliveryMetrics {
     }
 }
 
-impl Metrics {
-    /// A delivery had to wait for `limit`: `in_flight`, `vault`, `role`, `namespace` or `pod`.
-    pub fn limited(&self, limit: &'static str) {
-        self.delivery.limited.with_label_values(&[limit]).inc();
-    }
-}
-
 fn how_label(how: Neutralised) -> &'static str {
     match how {
         Neutralised::Destroyed => "destroyed",
@@ -186,6 +180,10 @@ impl Meter for Metrics {
 
     fn neutralised(&self, how: Neutralised) {
         self.delivery.neutralised.with_label_values(&[how_label(how)]).inc();
+    }
+
+    fn limited(&self, limit: Limit) {
+        self.delivery.limited.with_label_values(&[limit.label()]).inc();
     }
 
     fn load(&self, queued: usize, in_flight: usize) {

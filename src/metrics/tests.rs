@@ -10,6 +10,7 @@ use super::*;
 use crate::deliver::ports::{Incident, Meter, Neutralised};
 use crate::domain::delivery::{Answer, VaultTrouble};
 use crate::domain::ids::{RoleName, Timestamp};
+use crate::domain::limits::Limit;
 
 /// A clock that a test sets.
 pub(super) struct SetClock(Mutex<Timestamp>);
@@ -210,7 +211,7 @@ fn each_value_that_is_counted_is_described_and_there_from_the_start() {
     for how in [Neutralised::Destroyed, Neutralised::Unwrapped, Neutralised::LeftToExpire] {
         metrics.neutralised(how);
     }
-    for limit in ["in_flight", "vault", "role", "namespace", "pod"] {
+    for limit in Limit::ALL {
         metrics.limited(limit);
     }
     let made_up = role("made-up");

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
@@ -36,7 +36,7 @@ impl PodLine {
         Self { peer, stream, limit }
     }
 
-    async fn exchange(self, body: Bytes) -> Result<Answer, Cut> {
+    async fn exchange(self, body: Bytes, token: &SecretString) -> Result<Answer, Cut> {
         let request = Request::post(limits::PATH)
             .header(header::HOST, self.peer.to_string())
             .header(header::CONTENT_TYPE, limits::CONTENT_TYPE)
@@ -47,7 +47,7 @@ impl PodLine {
             let response = sender.send_request(request).await?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, limits::ANSWER_BYTES_MAX).collect().await.map_err(Cut::Body)?.to_bytes();
-            Ok(answer(head.status.as_u16(), &head.headers, &body))
+            Ok(answer(head.status.as_u16(), &head.headers, &body, token.expose_secret()))
         };
         tokio::pin!(answer, connection);
         // The connection ends by itself only when it is broken; then the answer's future says so, or has it all.
@@ -67,7 +67,7 @@ impl Line for PodLine {
     async fn push(self: Box<Self>, request: &PushRequest) -> Answer {
         let body = encode(request);
         let limit = self.limit;
-        match timeout(limit, self.exchange(body)).await {
+        match timeout(limit, self.exchange(body, &request.secret.token)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(cut)) => Answer::Incomplete(with_causes(&cut).into()),
             Err(_) => Answer::Incomplete(format!("none within {limit:?}").into()),
@@ -93,16 +93,19 @@ fn encode(request: &PushRequest) -> Bytes {
     Bytes::from_owner(message.encode())
 }
 
-fn answer(status: u16, headers: &HeaderMap, body: &[u8]) -> Answer {
+/// `token` is what must not be shown, should the answer repeat it.
+fn answer(status: u16, headers: &HeaderMap, body: &[u8], token: &str) -> Answer {
     let body = String::from_utf8_lossy(body);
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let line = body.lines().next().unwrap_or_default();
+    let line: String = body.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    // Before it is cut: a part of a token is too much, too.
+    let line = if token.is_empty() { line } else { line.replace(token, "[token]") };
     Answer::Complete {
         status,
         retry_after: retry_after.map(Duration::from_secs),
         named: wire::parse_attempt(&body).map(AttemptId::from),
         token_used: status == TOKEN_REFUSED && TokenFault::parse(&body) == Some(TokenFault::Used),
-        text: line.chars().filter(|c| !c.is_control()).take(TEXT_CHARS).collect::<String>().into(),
+        text: line.chars().take(TEXT_CHARS).collect::<String>().into(),
     }
 }
 

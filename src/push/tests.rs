@@ -81,6 +81,17 @@ async fn exchange(answer: impl Into<Vec<u8>>, hang: bool) -> (Answer, String) {
     (answer, receiver.await.unwrap())
 }
 
+// Found by the canary: what a receiver says goes into the log and into an Event.
+#[tokio::test]
+async fn an_answer_that_repeats_the_token_is_told_without_it() {
+    for echo in ["bad token hvs.EXAMPLE", "bad token hvs.\u{1}EXA\u{2}MPLE", &format!("{:190}hvs.EXAMPLE", "x")] {
+        let said = format!("HTTP/1.1 400 -\r\nContent-Length: {}\r\n\r\n{echo}", echo.len());
+        let (answer, _) = exchange(said, false).await;
+        let told = answer.describe();
+        assert!(told.contains("[token]") && !told.contains("hvs."), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn the_push_is_the_references_with_ours_appended() {
     let (answer, request) = exchange("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nattempt=a1", false).await;

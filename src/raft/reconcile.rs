@@ -87,7 +87,7 @@ async fn read(directory: &Arc<dyn Directory>) -> Option<Vec<Listed>> {
     match directory.listed().await {
         Ok(listed) => Some(listed),
         Err(why) => {
-            tracing::debug!(why, "peers cannot be listed; no member is removed");
+            tracing::debug!(cause = %why, "peers cannot be listed; no member is removed");
             None
         }
     }

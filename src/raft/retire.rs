@@ -84,7 +84,7 @@ impl Running {
             match self.ask_leader(MemberRequest::Leave).await {
                 Ok(MemberResponse::Done) => {}
                 Ok(_) => tracing::debug!("the leader has changed while this replica leaves"),
-                Err(error) => tracing::debug!(error, "cannot ask to leave"),
+                Err(error) => tracing::debug!(cause = error, "cannot ask to leave"),
             }
             sleep(ASK_AGAIN).await;
         }

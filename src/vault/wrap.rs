@@ -125,7 +125,9 @@ async fn read(
         // Readable by whoever stands in between, so nobody may have it.
         if let Some(accessor) = body.data.and_then(|bare| bare.secret_id_accessor) {
             let destroyed = neutralise::destroy_if_allowed(shared, client, &request.role, &accessor).await;
-            tracing::warn!(role = %request.role, destroyed, "Vault answered with a secret_id that is not wrapped");
+            let SecretIdRequest { role, pod, attempt, .. } = request;
+            tracing::warn!(%pod, pod.uid = %pod.uid, %role, %attempt, destroyed,
+                "Vault answered with a secret_id that is not wrapped");
         }
         return Err(VaultTrouble::WrongAnswer(
             "the secret_id is not wrapped; is vault.wrappingTTL 0, or does something drop X-Vault-Wrap-TTL?".to_owned(),

@@ -20,6 +20,8 @@ use crate::world::{LIMIT, World};
 /// A running controller. It is killed when dropped.
 pub(crate) struct Controller {
     child: Child,
+    config: PathBuf,
+    raft_dir: PathBuf,
     log: PathBuf,
     address: IpAddr,
 }
@@ -36,11 +38,26 @@ pub(crate) struct Settings {
     pub(crate) token: Option<String>,
     /// `vault.wrappingTTL`.
     pub(crate) wrapping_ttl: &'static str,
+    /// Further lines of the section `vault`, indented by two.
+    pub(crate) vault_lines: String,
+    /// Further sections of the configuration.
+    pub(crate) sections: String,
+    /// Further arguments.
+    pub(crate) arguments: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { policy: ControllerPolicy::Ours, vault: None, kubeconfig: None, token: None, wrapping_ttl: "120s" }
+        Self {
+            policy: ControllerPolicy::Ours,
+            vault: None,
+            kubeconfig: None,
+            token: None,
+            wrapping_ttl: "120s",
+            vault_lines: String::new(),
+            sections: String::new(),
+            arguments: Vec::new(),
+        }
     }
 }
 
@@ -66,22 +83,25 @@ impl Controller {
         let (name, address) = (world.name("controller"), world.address());
         let directory = world.bed.directory();
         let (config, log) = (directory.join(format!("{name}.yml")), directory.join(format!("{name}.log")));
+        let raft_dir = directory.join(format!("{name}.raft"));
         let tls = match &settings.vault {
-            Some(_) => String::new(),
-            None => format!("  tls: {{caCert: {}}}\n", world.ca_file().display()),
+            Some(_) => settings.vault_lines,
+            None => format!("  tls:\n    caCert: {}\n{}", world.ca_file().display(), settings.vault_lines),
         };
         let vault = settings.vault.as_deref().unwrap_or(world.vault()?.address());
         let text = format!(
-            "raftDir: {directory}/{name}.raft\nvault:\n  addr: {vault}\n  token: {token}\n  wrappingTTL: {}\n{tls}\
+            "raftDir: {}\nvault:\n  addr: {vault}\n  token: {token}\n  wrappingTTL: {}\n{tls}\
              kubernetes:\n  watchNamespace: \"{namespaces}\"\n  serviceNamespace: default\n  service: kubernetes\n\
-             prometheus: {{address: \"{address}:9102\"}}\nhealth: {{address: \"{address}:8080\"}}\n",
+             prometheus: {{address: \"{address}:9102\"}}\nhealth: {{address: \"{address}:8080\"}}\n{}",
+            raft_dir.display(),
             settings.wrapping_ttl,
-            directory = directory.display()
+            settings.sections
         );
         std::fs::write(&config, text)?;
         let file = std::fs::File::create(&log)?;
         let child = Command::new(env!("CARGO_BIN_EXE_kubernetes-vault"))
             .arg(format!("--config={}", config.display()))
+            .args(settings.arguments)
             .env("KUBECONFIG", settings.kubeconfig.unwrap_or_else(|| world.bed.kubeconfig()))
             .env("HOSTNAME", &name)
             .env_remove("HTTP_PROXY")
@@ -92,7 +112,7 @@ impl Controller {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start the controller")?;
-        Ok(Self { child, log, address })
+        Ok(Self { child, config, raft_dir, log, address })
     }
 
     /// Tells it to stop, as Kubernetes does.
@@ -127,6 +147,39 @@ impl Controller {
     /// What it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What `status` says about it, in both forms: all that is printed.
+    pub(crate) async fn status(&self) -> Result<String> {
+        let mut printed = String::new();
+        for form in ["text", "json"] {
+            let output = Command::new(env!("CARGO_BIN_EXE_kubernetes-vault"))
+                .args(["status", "--output", form, &format!("--config={}", self.config.display())])
+                .output()
+                .await?;
+            printed.push_str(&String::from_utf8_lossy(&output.stdout));
+            printed.push_str(&String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(printed)
+    }
+
+    /// The files of its `raftDir` with what is in them.
+    pub(crate) fn storage(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.raft_dir.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder)? {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file() {
+                    // RocksDB deletes files as it goes on.
+                    std::fs::read(entry.path()).map(|content| files.push((entry.path(), content))).ok();
+                }
+            }
+        }
+        Ok(files)
     }
 
     /// A sample of its metrics by the start of its line; 0 where it is not there.

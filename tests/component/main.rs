@@ -11,6 +11,7 @@ mod kubernetes_events;
 mod kubernetes_faults;
 mod kubernetes_peers;
 mod kubernetes_watch;
+mod limits;
 mod push_answers;
 mod push_life;
 mod push_outages;
@@ -18,6 +19,7 @@ mod push_pods;
 mod push_start;
 mod push_unknown;
 mod receivers;
+mod secrets;
 mod vault_adapter;
 mod vault_faults;
 mod vault_logins;
@@ -43,7 +45,9 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 16] = [
+    let beside: [&[(&str, Case)]; 18] = [
+        secrets::ALL,
+        limits::ALL,
         push_unknown::ALL,
         push_answers::ALL,
         push_pods::ALL,

@@ -32,6 +32,8 @@ pub(crate) enum Reaction {
     Takes,
     /// The same after this long.
     TakesAfter(Duration),
+    /// This status, and for a body the token and then all of the push: the worst that a receiver can do with it.
+    Echoes(u16),
     /// Reads the push and closes the connection.
     Closes,
     /// Reads the push and never answers.
@@ -124,6 +126,7 @@ async fn serve(
     }
     let mut stream = BufReader::new(tls.accept(stream).await?);
     let message = read(&mut stream).await?;
+    let echo = format!("{} is no token: {message}", message["token"].as_str().unwrap_or_default());
     let attempt = message["attempt"].as_str().unwrap_or_default().to_owned();
     let index = {
         let mut pushes = pushes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,6 +136,7 @@ async fn serve(
     let reaction = script.get(index).or(script.last()).cloned().context("no script")?;
     match reaction {
         Reaction::Says(status, head, body) => answer(&mut stream, status, head, body, body.len()).await,
+        Reaction::Echoes(status) => answer(&mut stream, status, "", &echo, echo.len()).await,
         Reaction::Takes | Reaction::TakesAfter(_) => {
             if let Reaction::TakesAfter(while_it_works) = reaction {
                 tokio::time::sleep(while_it_works).await;

@@ -2,17 +2,16 @@
 //!
 //! Vault's own audit log, unhashed, says which secrets there are: also those that nobody was meant to keep.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::FutureExt as _;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
+use testbed::Needles;
 
 use super::bed::{Case, On};
 use super::cluster::Cluster;
@@ -20,8 +19,6 @@ use super::stage::{Plan, Stage};
 
 /// A value of the KV store that no log has any business with.
 const KV_CANARY: &str = "canary-7f3a9c51d0e84b62";
-/// A secret is recognised by its end: beginnings may be shown, and are often alike.
-const END: usize = 15;
 /// Where secrets are in an entry of the audit log.
 const SECRETS: [&str; 7] = [
     "/request/client_token",
@@ -58,14 +55,12 @@ async fn canary(cluster: Arc<Cluster>) -> Result<()> {
         found.filter(|secret| *secret != testbed::ROOT_TOKEN).for_each(|secret| needles.add(secret));
     }
     // At least: the controller's token, and for each pod a wrapping token, a secret_id and a client token.
-    ensure!(needles.count > 10, "only {} secrets are known", needles.count);
+    ensure!(needles.len() > 10, "only {} secrets are known", needles.len());
     let positive = format!("x{}", known.first().context("no secret was left for a pod")?);
     ensure!(needles.find(&positive).is_some(), "the search finds nothing");
     for (name, text) in everything(&cluster, &stage).await? {
-        if let Some(needle) = needles.find(&text) {
-            let line = text.lines().find(|line| line.contains(needle)).unwrap_or_default();
-            let shown = line.replace(needle, "<SECRET>");
-            anyhow::bail!("a secret is in {name}: {}", shown.chars().take(600).collect::<String>());
+        if let Some(line) = needles.line(&text) {
+            anyhow::bail!("a secret is in {name}: {line}");
         }
     }
     Ok(())
@@ -122,33 +117,4 @@ async fn everything(cluster: &Cluster, stage: &Stage) -> Result<Vec<(String, Str
         ensure!(found.iter().any(|(_, text)| text.contains(line)), "nothing that is searched contains {line:?}");
     }
     Ok(found)
-}
-
-/// The ends of secrets, plain and in base64 at each of the three offsets.
-#[derive(Default)]
-struct Needles {
-    all: BTreeSet<String>,
-    count: usize,
-}
-
-impl Needles {
-    fn add(&mut self, secret: &str) {
-        let Some(end) = secret.len().checked_sub(END).and_then(|start| secret.get(start..)) else { return };
-        if !self.all.insert(end.to_owned()) {
-            return;
-        }
-        self.count += 1;
-        for offset in 0..3 {
-            let whole = &end.as_bytes()[offset..];
-            let whole = &whole[..whole.len() / 3 * 3];
-            if let Ok(Value::String(encoded)) = serde_json::to_value(ByteString(whole.to_vec())) {
-                self.all.insert(encoded.replace('+', "-").replace('/', "_"));
-                self.all.insert(encoded);
-            }
-        }
-    }
-
-    fn find(&self, text: &str) -> Option<&str> {
-        self.all.iter().map(String::as_str).find(|needle| text.contains(needle))
-    }
 }

@@ -272,7 +272,8 @@ impl Trio {
         let mut found = Vec::new();
         for file in self.log_files()? {
             for line in read(&file)?.lines().filter(|line| line.contains(" delivered pod=")) {
-                let uid = line.split_once(" uid=").and_then(|(_, rest)| rest.split(' ').next()).context("no UID")?;
+                let uid =
+                    line.split_once(" pod.uid=").and_then(|(_, rest)| rest.split(' ').next()).context("no UID")?;
                 found.push(Delivery { at: time_of(line)?, uid: uid.to_owned(), file: file.clone() });
             }
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::keys::{LATER, USED};
+use crate::config::reference::KEYS;
 
 /// Every mistake of the table in one message, each with its key, its line and what is accepted.
 #[test]
@@ -102,22 +102,6 @@ fn broken_rest_is_a_syntax_error() {
 }
 
 #[test]
-fn keys_of_a_later_version() {
-    let yaml = format!("{MINIMAL}limits: {{inFlight: 5, perRolePerSecond: canary}}\n");
-    let list = warnings(&yaml);
-    assert_eq!(
-        list,
-        [
-            "limits.inFlight (line 8) is not used by this version",
-            "limits.perRolePerSecond (line 8) is not used by this version",
-        ]
-    );
-    for key in LATER {
-        assert!(!USED.contains(key));
-    }
-}
-
-#[test]
 fn odd_but_working() {
     let list = warnings(&with_vault("tls: {serverName: vault}"));
     assert!(list.len() == 1 && list[0].contains("vault.tls (line 4) has no effect"), "{list:?}");
@@ -160,7 +144,7 @@ proptest! {
     /// Whatever key a secret lands at, and in whatever form, no message repeats it.
     #[test]
     fn no_value_is_ever_printed(
-        key in proptest::sample::select([USED, LATER].concat()),
+        key in proptest::sample::select(KEYS.iter().map(|key| key.name).collect::<Vec<_>>()),
         secret in "[a-z0-9$ ~(*/{-]{0,6}canary7Q[a-z0-9)/*.-]{0,6}",
         form in 0..4,
     ) {
@@ -200,7 +184,7 @@ proptest! {
 /// Each key of the list is read by a section: a list in its place is a problem there, or is taken as a list.
 #[test]
 fn every_listed_key_has_a_reader() {
-    for key in USED {
+    for key in KEYS.iter().map(|key| key.name) {
         let mut yaml = String::new();
         for (depth, part) in key.split('.').enumerate() {
             yaml.push_str(&format!("\n{}{part}:", "  ".repeat(depth)));

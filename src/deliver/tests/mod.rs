@@ -2,5 +2,7 @@
 
 mod attempts;
 mod ends;
+mod limits;
+mod stops;
 mod troubles;
 mod world;

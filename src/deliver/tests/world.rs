@@ -21,6 +21,7 @@ use crate::domain::announcement::Announcement;
 use crate::domain::delivery::{Answer, VaultTrouble};
 use crate::domain::ids::{BootId, InstanceKey, RoleName, Term, Timestamp};
 use crate::domain::ledger::{Accessors, Author, Command, Entry, Ledger, Reply};
+use crate::domain::limits::{Limit, Limits};
 use crate::domain::pod::Pod;
 
 /// What was asked of the world.
@@ -38,6 +39,7 @@ pub(super) enum Did {
     Announce(&'static str),
     Incident(Incident),
     Delivered,
+    Limited(Limit),
 }
 
 /// How the receiver at an address behaves.
@@ -47,6 +49,8 @@ pub(super) enum Receiver {
     Silent,
     /// The answers to one push after another; the last one is repeated.
     Answers(VecDeque<Answer>),
+    /// It answers 200 after that long.
+    TakesAfter(Duration),
     /// It takes the push and never answers.
     Hangs,
     /// Whoever pushes to it panics.
@@ -81,6 +85,7 @@ pub(super) struct World {
     started: Instant,
     pub(super) ended: CancellationToken,
     pub(super) term: Term,
+    pub(super) limits: Limits,
 }
 
 impl World {
@@ -94,7 +99,13 @@ impl World {
             started: Instant::now(),
             ended: CancellationToken::new(),
             term: Term(1),
+            limits: Limits::default(),
         }
+    }
+
+    /// The same under other limits than the default ones.
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::new() }
     }
 
     /// The same world under the next leader: the ledger stays, all else of the service is new.
@@ -125,7 +136,7 @@ impl World {
             }),
         };
         let author = Author { term: self.term, boot: BootId(self.term.0) };
-        tokio::spawn(Service::new(ports, Leadership { author, ended: self.ended.clone() }).run())
+        tokio::spawn(Service::new(ports, Leadership { author, ended: self.ended.clone() }, self.limits).run())
     }
 
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
@@ -300,6 +311,12 @@ impl Line for FakeLine {
         self.world.did(Did::Push(self.address, token));
         let panics = self.world.with(|state| matches!(state.receivers.get(&self.address), Some(Receiver::Panics)));
         assert!(!panics, "a worker's bug");
+        if let Some(Receiver::TakesAfter(while_it_works)) =
+            self.world.with(|state| state.receivers.get(&self.address).cloned())
+        {
+            tokio::time::sleep(while_it_works).await;
+            return status(200);
+        }
         let receiver = self.world.with(|state| match state.receivers.get_mut(&self.address) {
             Some(Receiver::Answers(answers)) if answers.len() > 1 => answers.pop_front(),
             Some(Receiver::Answers(answers)) => answers.front().cloned(),
@@ -375,6 +392,9 @@ impl Meter for World {
         }
     }
     fn neutralised(&self, _how: Neutralised) {}
+    fn limited(&self, limit: Limit) {
+        self.did(Did::Limited(limit));
+    }
     fn load(&self, _queued: usize, _in_flight: usize) {}
 }
 

@@ -173,14 +173,27 @@ async fn an_api_server_that_hangs_costs_announcements_and_never_time_and_warning
 async fn at_the_end_what_is_queued_is_written_within_a_moment() {
     let api = FakeApi::new([], accepts());
     let (announcer, writer) = EventAnnouncer::new(api.client(), "i", Arc::new(Noon));
-    for n in 0..80 {
+    for n in 0..150 {
         announcer.announce(&mk_pod("team-a", &n.to_string()), delivered());
     }
     let (stop, begun) = (CancellationToken::new(), Instant::now());
     stop.cancel();
     writer.run(stop).await;
-    assert_eq!(api.asked().len(), 80);
+    assert_eq!(api.asked().len(), 150);
     assert!(begun.elapsed() <= FAREWELL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_cuts_the_wait_for_the_rate_short() {
+    let api = FakeApi::new([], accepts());
+    let (announcer, stop) = start(&api);
+    for n in 0..1_000 {
+        announcer.announce(&mk_pod("team-a", &n.to_string()), delivered());
+    }
+    let before = after(&api, Duration::from_secs(1)).await.len();
+    assert!((60..100).contains(&before), "{before} in the first second");
+    stop.cancel();
+    assert_eq!(after(&api, Duration::from_millis(1)).await.len(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]

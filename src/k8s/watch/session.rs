@@ -238,7 +238,7 @@ impl Session {
         if self.undecodable.insert(uid)
             && let Some(omitted) = self.log.admit("undecodable")
         {
-            tracing::warn!(%pod, %why, omitted, "a pod cannot be decoded and is left out; the watch goes on without it");
+            tracing::warn!(%pod, cause = %why, omitted, "a pod cannot be decoded and is left out; the watch goes on without it");
         }
     }
 
@@ -266,7 +266,7 @@ impl Session {
             return Duration::ZERO;
         }
         if let Trouble::NoStreaming(why) = trouble {
-            tracing::info!(%why, "the API server has no streaming lists; pods are listed, then watched");
+            tracing::info!(cause = %why, "the API server has no streaming lists; pods are listed, then watched");
             self.streaming = false;
             return Duration::ZERO;
         }

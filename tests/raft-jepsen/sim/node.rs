@@ -10,6 +10,7 @@ use kubernetes_vault::clock::Dice;
 use kubernetes_vault::deliver;
 use kubernetes_vault::deliver::ports::Leadership;
 use kubernetes_vault::domain::ids::{BootId, NodeId, PodUid, Timestamp};
+use kubernetes_vault::domain::limits::Limits;
 use kubernetes_vault::domain::peers::{Listed, PodState};
 use kubernetes_vault::raft::Timings;
 use kubernetes_vault::raft::ports::Directory;
@@ -209,6 +210,6 @@ async fn lead(site: Site0, handle: Handle, mut leaderships: mpsc::Receiver<Leade
         let cluster = handle.seen().map(|seen| seen.cluster);
         site.world.lock().note(What::Leads { n: site.n, by, cluster });
         let ports = ports(&site, by, rng.fork());
-        tokio::spawn(deliver::Service::new(ports, leadership).run());
+        tokio::spawn(deliver::Service::new(ports, leadership, Limits::default()).run());
     }
 }

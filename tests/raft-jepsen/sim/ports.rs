@@ -16,6 +16,7 @@ use kubernetes_vault::domain::announcement::Announcement;
 use kubernetes_vault::domain::delivery::{Answer, VaultTrouble};
 use kubernetes_vault::domain::ids::{InstanceKey, PodRef, RoleName, Term, Timestamp};
 use kubernetes_vault::domain::ledger::{Accessors, Author, Command, Entry, Reply};
+use kubernetes_vault::domain::limits::Limit;
 use kubernetes_vault::domain::pod::Pod;
 use kubernetes_vault::raft::RaftLedger;
 use secrecy::{ExposeSecret, SecretString};
@@ -369,6 +370,7 @@ impl Meter for Port {
         }
     }
     fn neutralised(&self, _how: Neutralised) {}
+    fn limited(&self, _limit: Limit) {}
     fn load(&self, _queued: usize, _in_flight: usize) {}
 }
 
