@@ -4,6 +4,7 @@
 
 mod absent;
 mod context;
+pub mod explain;
 #[cfg(test)]
 mod fixtures;
 mod gate;

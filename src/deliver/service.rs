@@ -13,6 +13,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::context::{Context, MAX_READS, MAX_WORKERS, Ports};
+use super::explain::{self, Questions};
 use super::gate::{Admission, Gates};
 use super::ports::{Incident, Leadership, PodEvent, ReadError};
 use super::queue::Queue;
@@ -56,6 +57,8 @@ pub struct Service {
     /// Counts complete lists.
     pub(super) list: u64,
     load_told: Instant,
+    /// Of `explain`, where anybody may ask.
+    pub(super) questions: Option<Questions>,
     /// The checks of our Vault token have passed: work may be claimed.
     usable: bool,
     begun: Instant,
@@ -91,6 +94,7 @@ impl Service {
             earlier: BTreeMap::new(),
             list: 0,
             load_told: now,
+            questions: None,
             usable: false,
             begun: now,
         }
@@ -106,6 +110,7 @@ impl Service {
             self.earlier.entry(key.pod.clone()).or_default().push(key);
         }
         let mut events = self.ctx.ports.feed.events();
+        let mut questions = self.questions.take();
         loop {
             let due = self.next_due();
             tokio::select! {
@@ -129,6 +134,7 @@ impl Service {
                         self.worker_died(&error);
                     }
                 },
+                Some(question) = explain::next(&mut questions) => self.answer(question),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             self.start_due();

@@ -3,4 +3,4 @@
 mod attempts;
 mod ends;
 mod troubles;
-mod world;
+pub(super) mod world;
