@@ -20,6 +20,7 @@ use crate::world::{LIMIT, World};
 /// A running controller. It is killed when dropped.
 pub(crate) struct Controller {
     child: Child,
+    config: PathBuf,
     log: PathBuf,
     address: IpAddr,
 }
@@ -92,7 +93,13 @@ impl Controller {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start the controller")?;
-        Ok(Self { child, log, address })
+        Ok(Self { child, config, log, address })
+    }
+
+    /// `program`, about to be asked by these arguments for this controller.
+    pub(crate) fn command(&self, mut program: Command, arguments: &[&str]) -> Command {
+        program.args(arguments).arg(format!("--config={}", self.config.display()));
+        program
     }
 
     /// Tells it to stop, as Kubernetes does.
