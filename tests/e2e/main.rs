@@ -11,6 +11,7 @@ mod bed;
 mod burst;
 mod canary;
 mod cluster;
+mod commands;
 mod controller;
 mod crashes;
 mod failover;
@@ -87,13 +88,14 @@ fn one_by_one() -> Vec<Named> {
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn beside_each_other() -> Vec<Named> {
-    let parts: [&[Named]; 9] = [
+    let parts: [&[Named]; 10] = [
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,
         &announcements::ALL,
         &canary::ALL,
         &identity::ALL,
+        &commands::ALL,
         &scope::ALL,
         &modes::ALL,
         &replicas::ALL,
