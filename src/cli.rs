@@ -1,15 +1,25 @@
 //! The command line.
 //!
-//! Owns its grammar, the version line, and the old spelling with one dash. It reads no file and starts nothing.
-//! Exit code 2 belongs to its errors, as to those of the configuration.
+//! Owns its grammar, the exit codes, the version line, and the old spelling with one dash. It reads no file and starts
+//! nothing. Exit code 2 belongs to its errors, as to those of the configuration.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::config::{DEFAULT_PATH, Format, Level};
+use crate::domain::pod_name::PodName;
+
+/// The exit code of a command that finds all well, and of a controller that was stopped.
+pub const EXIT_WELL: u8 = 0;
+
+/// The exit code of a command that finds something that is not well, or that nobody answers; of a controller that cannot
+/// use Kubernetes, Vault or its storage.
+pub const EXIT_NOT_WELL: u8 = 1;
 
 /// The exit code for a mistake on the command line or in the configuration: trying again does not help.
 pub const EXIT_USAGE: u8 = 2;
@@ -17,11 +27,17 @@ pub const EXIT_USAGE: u8 = 2;
 /// The options that the Go version's documents write with one dash.
 const OLD_STYLE: [&str; 3] = ["config", "log-level", "log-format"];
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is well (of the controller: it was told to stop)
+  1  it is not, or nobody answers (of the controller: Kubernetes, Vault or its storage cannot be used)
+  2  usage or configuration";
+
 /// Hands every pod that asks for it a single-use, response-wrapped AppRole secret_id from Vault.
 ///
 /// Without a command, runs the controller.
 #[derive(Parser, Clone, PartialEq, Eq, Debug)]
-#[command(name = "kubernetes-vault", disable_help_subcommand = false)]
+#[command(name = "kubernetes-vault", disable_help_subcommand = false, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Path of the configuration file.
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_PATH)]
@@ -40,13 +56,47 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// What to do instead of running the controller.
-#[derive(Subcommand, Clone, Copy, PartialEq, Eq, Debug)]
+/// What to do.
+#[derive(Subcommand, Clone, PartialEq, Eq, Debug)]
 pub enum Command {
+    /// Run the controller: the same as no command.
+    #[command(after_help = EXIT_CODES)]
+    Run,
     /// Print version, commit and build date.
-    Version,
-    /// Show how the controller that runs here is, and its cluster. Exit code 0 if it can do its part, 1 if not.
+    #[command(after_help = EXIT_CODES)]
+    Version {
+        /// The form of what is printed.
+        #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
+        output: Output,
+    },
+    /// Check the configuration, then the rights in Kubernetes, Vault, its token, and the AppRoles that pods wait for.
+    ///
+    /// Disturbs no controller and makes no secret_id. Inside a pod it asks with the pod's service account, elsewhere with
+    /// KUBECONFIG or ~/.kube/config. Warnings alone are well.
+    #[command(after_help = EXIT_CODES)]
+    Check {
+        /// The form of what is printed.
+        #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
+        output: Output,
+    },
+    /// Show how the controller that runs here is, and its cluster.
+    #[command(after_help = EXIT_CODES)]
     Status {
+        /// The form of what is printed.
+        #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
+        output: Output,
+    },
+    /// Tell why a pod has, or has not, its token. Well is a pod that has it, or will have it by itself.
+    ///
+    /// The controller that runs here is asked; the one that leads knows most.
+    #[command(after_help = EXIT_CODES)]
+    Explain {
+        /// What to explain.
+        #[arg(value_parser = named(&Kind::ALL))]
+        kind: Kind,
+        /// Which one.
+        #[arg(value_name = "NAMESPACE/NAME")]
+        pod: PodName,
         /// The form of what is printed.
         #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
         output: Output,
@@ -54,6 +104,7 @@ pub enum Command {
     /// Form the cluster anew after most of its voters were lost for good. Without --yes, only shows what is left.
     ///
     /// Asks each listed peer first, and refuses while a quorum could answer. To be run on one replica that has survived.
+    #[command(after_help = EXIT_CODES)]
     Recover {
         /// Do it.
         #[arg(long)]
@@ -62,6 +113,18 @@ pub enum Command {
         #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
         output: Output,
     },
+}
+
+/// What can be explained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A pod.
+    Pod,
+}
+
+impl Kind {
+    /// Each with its name.
+    pub const ALL: [(&str, Self); 1] = [("pod", Self::Pod)];
 }
 
 /// The form of what a command prints.
@@ -86,14 +149,34 @@ impl Cli {
     }
 }
 
-/// The line that `version` prints.
-pub fn version_line() -> String {
-    format!(
-        "Kubernetes-Vault controller {} ({}) built on {}",
-        env!("CARGO_PKG_VERSION"),
-        option_env!("KUBERNETES_VAULT_COMMIT").unwrap_or("unknown"),
-        option_env!("KUBERNETES_VAULT_BUILD_DATE").unwrap_or("unknown"),
-    )
+/// What `version` prints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// Of the package.
+    pub version: &'static str,
+    /// The commit that it was built from.
+    pub commit: &'static str,
+    /// When.
+    pub build_date: &'static str,
+}
+
+impl Version {
+    /// That of this program.
+    pub fn of_this_build() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("KUBERNETES_VAULT_COMMIT").unwrap_or("unknown"),
+            build_date: option_env!("KUBERNETES_VAULT_BUILD_DATE").unwrap_or("unknown"),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, commit, build_date } = self;
+        write!(f, "Kubernetes-Vault controller {version} ({commit}) built on {build_date}")
+    }
 }
 
 /// Values by name; clap lists the names when a value is none of them.
@@ -199,15 +282,51 @@ mod tests {
         }
     }
 
+    #[test]
+    fn explain_wants_a_pod_by_namespace_and_name() {
+        let output = Output::Text;
+        let pod: PodName = "team-a/web-0".parse().unwrap();
+        let explained = read(&["explain", "pod", "team-a/web-0"]).unwrap().command;
+        assert_eq!(explained, Some(Command::Explain { kind: Kind::Pod, pod, output }));
+        for args in [["explain", "pod", "web-0"], ["explain", "node", "a/b"], ["explain", "pod", "a/b,c"]] {
+            assert_eq!(read(&args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
+        }
+        assert!(read(&["explain", "pod", "web-0"]).unwrap_err().to_string().contains("NAMESPACE/NAME"));
+        assert!(read(&["explain", "pod"]).is_err() && read(&["explain"]).is_err());
+    }
+
+    #[test]
+    fn run_is_a_command_and_check_takes_no_more_than_its_form() {
+        assert_eq!(read(&["run", "--config=/a.yml"]).unwrap().command, Some(Command::Run));
+        assert_eq!(read(&["check"]).unwrap().command, Some(Command::Check { output: Output::Text }));
+        assert_eq!(read(&["check", "--output=json"]).unwrap().command, Some(Command::Check { output: Output::Json }));
+        assert!(read(&["check", "--fix"]).is_err() && read(&["run", "--output=json"]).is_err());
+    }
+
+    #[test]
+    fn the_exit_codes_are_in_the_help_of_every_command() {
+        let mut command = Cli::command();
+        command.build();
+        for one in std::iter::once(&command).chain(command.get_subcommands().filter(|one| one.get_name() != "help")) {
+            let help = one.clone().render_help().to_string();
+            for line in ["0  all is well", "1  it is not, or nobody answers", "2  usage or configuration"] {
+                assert!(help.contains(line), "{}: {help}", one.get_name());
+            }
+        }
+    }
+
     /// The Go version's line (vector "version"): `Kubernetes-Vault controller dev (739fb5a) built on 2026-11-23`.
     #[test]
     fn version() {
-        assert_eq!(read(&["version"]).unwrap().command, Some(Command::Version));
-        assert_eq!(read(&["-log-level=error", "version"]).unwrap().command, Some(Command::Version));
-        let line = version_line();
+        let text = Some(Command::Version { output: Output::Text });
+        assert_eq!(read(&["version"]).unwrap().command, text);
+        assert_eq!(read(&["-log-level=error", "version"]).unwrap().command, text);
+        let line = Version::of_this_build().to_string();
         let rest = line.strip_prefix("Kubernetes-Vault controller ").unwrap();
         let (version, rest) = rest.split_once(" (").unwrap();
         let (commit, date) = rest.split_once(") built on ").unwrap();
         assert!([version, commit, date].iter().all(|part| !part.is_empty() && !part.contains(' ')), "{line}");
+        let json = serde_json::to_value(Version::of_this_build()).unwrap();
+        assert_eq!(json, serde_json::json!({"version": version, "commit": commit, "buildDate": date}));
     }
 }

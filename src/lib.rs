@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod app;
 pub mod causes;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod k8s;
 pub mod metrics;
 pub mod pem;
 pub mod places;
+pub mod print;
 pub mod push;
 pub mod raft;
 pub mod seeded;

@@ -1,16 +1,15 @@
 //! The controller's entry: arguments, configuration, logs, signals, exit code.
 //!
-//! Exit codes: 0 stopped by a signal, 1 Kubernetes or Vault cannot be used, 2 configuration or usage. Of a command: 0 all
-//! is well, 1 it is not, or nobody answers, 2 as above.
+//! Exit codes: 0 stopped by a signal, 1 Kubernetes, Vault or the storage cannot be used, 2 configuration or usage. Of a
+//! command: 0 all is well, 1 it is not, or nobody answers, 2 as above.
 
 #![forbid(unsafe_code)]
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use kubernetes_vault::cli::{self, Cli, Command};
 use kubernetes_vault::config::{Config, Warning};
-use kubernetes_vault::{app, crypto, telemetry};
+use kubernetes_vault::{app, crypto, print, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,39 +28,43 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(cli::EXIT_USAGE));
         }
     };
-    if let Some(Command::Version) = cli.command {
-        println!("{}", cli::version_line());
-        return ExitCode::SUCCESS;
+    match &cli.command {
+        None | Some(Command::Run) => start(&cli),
+        Some(command) => carry_out(command, &cli),
     }
+}
+
+/// Carries out a command, and ends.
+fn carry_out(command: &Command, cli: &Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("nothing can be waited for: {error}"), cli::EXIT_NOT_WELL),
+    };
+    let paint = print::Paint::of(&std::io::stdout());
+    match runtime.block_on(app::commands::carry_out(command, &cli.config, paint)) {
+        Ok(said) => {
+            print::out(&said.text);
+            ExitCode::from(said.code)
+        }
+        Err(error) => {
+            let code = error.code();
+            fail(&format!("{:#}", anyhow::Error::from(error)), code)
+        }
+    }
+}
+
+/// Runs the controller, with its configuration and its logs.
+fn start(cli: &Cli) -> ExitCode {
     let (config, warnings) = match Config::load(&cli.config) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), cli::EXIT_USAGE),
     };
-    if let Some(command) = cli.command {
-        return ask(&config, command);
-    }
     let level = cli.log_level.unwrap_or(config.log.level);
     let format = cli.log_format.unwrap_or(config.log.format);
     if let Err(error) = telemetry::start(level, format) {
-        return fail(&format!("logs cannot be written: {error}"), 1);
+        return fail(&format!("logs cannot be written: {error}"), cli::EXIT_NOT_WELL);
     }
     run(config, &warnings)
-}
-
-/// Carries out a command by asking the controller that runs here.
-fn ask(config: &Config, command: Command) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("nothing can be waited for: {error}"), 1),
-    };
-    match runtime.block_on(app::ask(config, command)) {
-        Ok(report) => {
-            // Whoever reads it may have seen enough (`| head`): no reason to fail.
-            let _ = std::io::stdout().write_all(report.text.as_bytes());
-            if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(error) => fail(&format!("{:#}", anyhow::Error::from(error)), 1),
-    }
 }
 
 /// Each init container that is served is a connection. Where the limit of open files is the traditional 1,024, more of
@@ -93,7 +96,7 @@ fn run(config: Config, warnings: &[Warning]) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is_misconfiguration() { cli::EXIT_USAGE } else { 1 };
+            let code = if error.is_misconfiguration() { cli::EXIT_USAGE } else { cli::EXIT_NOT_WELL };
             tracing::error!("{:#}", anyhow::Error::from(error));
             ExitCode::from(code)
         }

@@ -2,11 +2,10 @@
 //!
 //! Must never be given a secret: token and secret types have no `Debug` and no `Display`.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Format, Level};
+use crate::print::Paint;
 
 /// openraft warns of each message that a peer does not answer, thirty a second for each replica that is away. That a peer
 /// is away, and what we do about it, we log ourselves. What ends Raft, a full disk for one, each part of it that is
@@ -24,7 +23,7 @@ pub fn start(level: Level, format: Format) -> Result<(), Box<dyn std::error::Err
     let filter = EnvFilter::try_new(directives(level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Text => builder.with_ansi(Paint::of(&std::io::stderr()).is_coloured()).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     }
 }

@@ -30,7 +30,8 @@ const ADAPTERS: &[&str] = &["k8s", "vault", "push", "raft", "store", "tls", "adm
 const FOUNDATIONS: &[(&str, &str)] = &[("raft", "store")];
 
 /// What an adapter may see of ours, beside itself.
-const SEEN_BY_ADAPTERS: &[&str] = &["domain", "deliver", "clock", "causes", "crypto", "files", "pem", "places"];
+const SEEN_BY_ADAPTERS: &[&str] =
+    &["domain", "deliver", "clock", "causes", "crypto", "files", "pem", "places", "print"];
 
 /// What `deliver` may see of ours.
 const SEEN_BY_DELIVER: &[&str] = &["deliver", "domain", "clock"];

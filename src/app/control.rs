@@ -1,4 +1,4 @@
-//! What `status` and `recover` are answered.
+//! What `status`, `explain` and `recover` are answered.
 //!
 //! Owns the translation from what Raft shows to what people read.
 
@@ -10,11 +10,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
+use super::encounters::Encounters;
+use super::explain::Explainer;
+use super::identity;
+use super::node::Node;
+use crate::config::Config;
 use crate::control::{
-    Control, Ledger, Log, LogPosition, Member, MemberKind, Peer, Plan, Progress, Recovery, Role, Status, Storage,
-    Verdict,
+    Control, Explanation, Ledger, Log, LogPosition, Member, MemberKind, Peer, Plan, Progress, Recovery, Role, Status,
+    Storage, Verdict,
 };
 use crate::domain::ids::PodUid;
+use crate::domain::pod_name::PodName;
 use crate::domain::quorum::{self, Missing};
 use crate::raft::ports::Directory;
 use crate::raft::service::Handle;
@@ -32,14 +38,17 @@ type Names = BTreeMap<PodUid, String>;
 
 /// See the module.
 pub(super) struct Replica {
-    pub(super) handle: Handle,
-    pub(super) peers: Arc<dyn Directory>,
-    pub(super) directory: PathBuf,
-    pub(super) bound_to_pod: bool,
-    pub(super) node: String,
-    pub(super) pod: PodUid,
+    handle: Handle,
+    peers: Arc<dyn Directory>,
+    directory: PathBuf,
+    bound_to_pod: bool,
+    node: String,
+    pod: PodUid,
     /// How peers know each other, in words.
-    pub(super) identity: &'static str,
+    identity: &'static str,
+    /// Of peers that are in another cluster.
+    encounters: Encounters,
+    explainer: Explainer,
 }
 
 #[async_trait]
@@ -66,11 +75,17 @@ impl Control for Replica {
             storage,
             forming: None,
             identity: self.identity.to_owned(),
+            another_cluster_met_ms: self.encounters.recent().and_then(|ago| u64::try_from(ago.as_millis()).ok()),
         };
         match self.handle.seen() {
             Some(seen) => taking_part(&seen, &names, empty),
             None => Status { forming: Some(self.handle.forming()), ..empty },
         }
+    }
+
+    async fn explain(&self, pod: &PodName) -> Explanation {
+        let names = self.names().await;
+        self.explainer.explain(pod, |uid| name(&names, uid)).await
     }
 
     async fn recover(&self, confirm: bool) -> Recovery {
@@ -82,6 +97,20 @@ impl Control for Replica {
 }
 
 impl Replica {
+    pub(super) fn of(config: &Config, node: &Node, encounters: &Encounters, explainer: Explainer) -> Self {
+        Self {
+            handle: node.handle.clone(),
+            peers: node.directory.clone(),
+            directory: node.raft_dir.clone(),
+            bound_to_pod: node.bound_to_pod,
+            node: node.node.to_string(),
+            pod: node.uid.clone(),
+            identity: identity::in_words(&config.raft.identity),
+            encounters: encounters.clone(),
+            explainer,
+        }
+    }
+
     /// None where the API server does not say: a uid is shown instead.
     async fn names(&self) -> Names {
         let listed = timeout(NAMES_LIMIT, self.peers.listed()).await;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::encounters::Encounters;
 use super::node::Node;
 use super::pages::PeerMeter;
 use super::peers::TlsNetwork;
@@ -38,10 +39,11 @@ pub(super) struct Surroundings {
     boot: BootId,
     ip: IpAddr,
     metrics: Arc<Metrics>,
+    encounters: Encounters,
 }
 
 impl Surroundings {
-    pub(super) fn of(node: &Node, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn of(node: &Node, metrics: &Arc<Metrics>, encounters: &Encounters) -> Self {
         Self {
             handle: node.handle.clone(),
             directory: node.directory.clone(),
@@ -50,6 +52,7 @@ impl Surroundings {
             boot: node.boot,
             ip: node.ip,
             metrics: metrics.clone(),
+            encounters: encounters.clone(),
         }
     }
 
@@ -82,7 +85,7 @@ pub(super) async fn follow(around: Surroundings, stop: CancellationToken) {
             cluster: seen.cluster,
             epoch: seen.epoch,
             seeds,
-            meter: Arc::new(PeerMeter(around.metrics.clone())),
+            meter: Arc::new(PeerMeter { metrics: around.metrics.clone(), encounters: around.encounters.clone() }),
             wake: Arc::new(move || handle.wake()),
             seed: Dice::fair().roll(),
         };

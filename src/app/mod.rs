@@ -4,7 +4,11 @@
 //! claimed before this replica leads and Vault's checks pass. Shutdown: stop claiming, hand over the lead, let pushes
 //! end, leave the cluster where the storage goes with the pod, then Events, then pages.
 
+mod check;
+pub mod commands;
 mod control;
+mod encounters;
+mod explain;
 mod gossip;
 mod identity;
 mod node;
@@ -14,6 +18,7 @@ mod reload;
 mod sampled;
 mod scraping;
 mod settings;
+mod told;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,12 +28,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::encounters::Encounters;
+use self::explain::Explainer;
 use self::node::Node;
 use self::pages::{ReplicaPages, VaultMeter};
-use crate::cli::{Command, Output, version_line};
+use self::told::{Memory, Remembering};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::config::Config;
-use crate::control::{ClientError as ControlError, Report, Request, Socket};
+use crate::control::Socket;
+use crate::deliver::explain::Desk;
 use crate::deliver::ports::Leadership;
 use crate::deliver::{Ports, Service};
 use crate::domain::limits::Limits;
@@ -153,22 +161,24 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         Some(Err(error)) => Err(error),
         Some(Ok(node)) => {
             pages.raft.get_or_init(|| node.handle.clone());
-            serve_control(&config, &node, &tasks, &background).await;
-            tasks.spawn(sampled::look_at_room(node.raft_dir.clone(), metrics.clone(), background.clone()));
-            tasks.spawn(gossip::follow(gossip::Surroundings::of(&node, &metrics), background.clone()));
+            let memory = Arc::<Memory>::default();
             let ports = Ports {
                 feed,
-                issuer: Arc::new(issuer),
+                issuer: Arc::new(issuer.clone()),
                 courier: Arc::new(PodCourier::new()?),
                 ledger: Arc::new(node.handle.ledger.clone()),
-                announcer: Arc::new(announcer),
+                announcer: Arc::new(Remembering { inner: announcer, memory: memory.clone() }),
                 meter: metrics.clone(),
                 clock,
                 dice: Dice::fair(),
             };
+            let explainer = Explainer::of(&config, &node, &ports, pages.watch.clone(), issuer, kube, memory);
+            let deliveries = Deliveries::new(ports, config.limits, metrics.clone(), explainer.desk());
+            let raft_dir = node.raft_dir.clone();
+            answer_and_gossip(&config, &node, explainer, &metrics, &tasks, &background).await;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "kubernetes-vault has started");
-            take_part(&config, node, Deliveries::new(ports, config.limits, metrics), vault_task, &stop, &raft_stop)
-                .await
+            tasks.spawn(sampled::look_at_room(raft_dir, metrics.clone(), background.clone()));
+            take_part(&config, node, deliveries, vault_task, &stop, &raft_stop).await
         }
     };
     background.cancel();
@@ -223,13 +233,14 @@ struct Deliveries {
     ports: Ports,
     limits: Limits,
     metrics: Arc<Metrics>,
+    desk: Desk,
     tasks: JoinSet<()>,
     current: Option<CancellationToken>,
 }
 
 impl Deliveries {
-    fn new(ports: Ports, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { ports, limits, metrics, tasks: JoinSet::new(), current: None }
+    fn new(ports: Ports, limits: Limits, metrics: Arc<Metrics>, desk: Desk) -> Self {
+        Self { ports, limits, metrics, desk, tasks: JoinSet::new(), current: None }
     }
 
     fn begin(&mut self, leadership: Leadership) {
@@ -237,9 +248,10 @@ impl Deliveries {
         self.metrics.leadership_changed();
         self.current = Some(leadership.ended.clone());
         let (ports, limits, metrics) = (self.ports.clone(), self.limits, self.metrics.clone());
+        let questions = self.desk.open();
         self.tasks.spawn(async move {
             let ended = leadership.ended.clone();
-            let delivery = Service::new(ports, leadership, limits).run();
+            let delivery = Service::new(ports, leadership, limits).answering(questions).run();
             let told = async {
                 ended.cancelled().await;
                 metrics.leadership_changed();
@@ -263,34 +275,24 @@ impl Deliveries {
     }
 }
 
-async fn serve_control(config: &Config, node: &Node, tasks: &TaskTracker, stop: &CancellationToken) {
-    let replica = control::Replica {
-        handle: node.handle.clone(),
-        peers: node.directory.clone(),
-        directory: node.raft_dir.clone(),
-        bound_to_pod: node.bound_to_pod,
-        node: node.node.to_string(),
-        pod: node.uid.clone(),
-        identity: identity::in_words(&config.raft.identity),
-    };
+/// Answers who asks at the control socket, and speaks with peers.
+async fn answer_and_gossip(
+    config: &Config,
+    node: &Node,
+    explainer: Explainer,
+    metrics: &Arc<Metrics>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let encounters = Encounters::default();
+    let replica = control::Replica::of(config, node, &encounters, explainer);
     match Socket::bind(&config.raft_dir).await {
         Ok(socket) => {
             tasks.spawn(socket.serve(Arc::new(replica), stop.clone()));
         }
-        Err(error) => tracing::warn!("there is no control socket, `status` and `recover` do not work: {error}"),
+        Err(error) => {
+            tracing::warn!("there is no control socket, `status`, `explain` and `recover` do not work: {error}");
+        }
     }
-}
-
-/// What the controller that runs here says to `command`.
-///
-/// # Errors
-/// It does not answer, and why.
-pub async fn ask(config: &Config, command: Command) -> Result<Report, ControlError> {
-    let (request, output) = match command {
-        Command::Version => return Ok(Report { text: version_line() + "\n", well: true }),
-        Command::Status { output } => (Request::Status, output),
-        Command::Recover { yes, output } => (Request::Recover { confirm: yes }, output),
-    };
-    let answer = crate::control::ask(&config.raft_dir, request).await?;
-    Ok(crate::control::report(&answer, output == Output::Json))
+    tasks.spawn(gossip::follow(gossip::Surroundings::of(node, metrics, &encounters), stop.clone()));
 }

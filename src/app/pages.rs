@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::encounters::Encounters;
 use super::scraping::ScraperTls;
 use super::{Error, sampled};
 use crate::admin::{self, Pages};
@@ -130,11 +131,14 @@ impl vault::Meter for VaultMeter {
 }
 
 /// Tells the metrics who came and went.
-pub(super) struct PeerMeter(pub(super) Arc<Metrics>);
+pub(super) struct PeerMeter {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) encounters: Encounters,
+}
 
 impl GossipMeter for PeerMeter {
     fn changed(&self, change: Change, node: &str) {
-        self.0.gossip_changed(
+        self.metrics.gossip_changed(
             match change {
                 Change::Joined => "joined",
                 Change::Left => "left",
@@ -146,7 +150,8 @@ impl GossipMeter for PeerMeter {
     }
 
     fn met_another_cluster(&self) {
-        self.0.another_cluster_met();
+        self.metrics.another_cluster_met();
+        self.encounters.note();
     }
 }
 

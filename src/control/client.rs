@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER_LIMIT, Answer, FILE, MAX_PATH_BYTES, Request};
 
-/// Longest answer: five voters and some learners are 2 KiB.
+/// Longest answer: five voters and some learners are 2 KiB, an explanation with its Events 20 KiB.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
 /// The controller's own limit comes first, so that it can say so.
@@ -74,7 +74,7 @@ pub enum ClientError {
 ///
 /// # Errors
 /// Why there is no answer, in words for whoever has typed the command.
-pub async fn ask(directory: &Path, request: Request) -> Result<Answer, ClientError> {
+pub async fn ask(directory: &Path, request: &Request) -> Result<Answer, ClientError> {
     let path = directory.join(FILE);
     let bytes = path.as_os_str().len();
     if bytes > MAX_PATH_BYTES {
@@ -93,9 +93,9 @@ pub async fn ask(directory: &Path, request: Request) -> Result<Answer, ClientErr
     }
 }
 
-async fn exchange(path: &Path, request: Request) -> io::Result<Vec<u8>> {
+async fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(path).await?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = Vec::new();

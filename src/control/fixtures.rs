@@ -34,5 +34,6 @@ pub(super) fn status() -> Status {
         },
         forming: None,
         identity: "a key derived from vault.token".to_owned(),
+        another_cluster_met_ms: None,
     }
 }

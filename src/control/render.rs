@@ -1,12 +1,11 @@
 //! Answers as text for a terminal of 80 columns, or as JSON.
 //!
-//! Owns the wording. What is cut to fit is a table's last column, at its start: names of pods and addresses differ at
-//! their end. JSON is never cut.
+//! Owns the wording. JSON is never cut.
+
+mod explain;
 
 use super::{Answer, LogPosition, Member, MemberKind, Peer, Plan, Recovery, Role, Status, Verdict};
-
-/// A terminal's width.
-const WIDTH: usize = 80;
+use crate::print::{Paint, Tone, View, pretty, short_time, table, tail, wrap};
 
 /// Of a node id in a table: enough to tell a handful of random ones apart.
 const SHORT_ID: usize = 8;
@@ -24,31 +23,29 @@ pub struct Report {
 }
 
 /// `answer` as text, or as JSON.
-pub fn report(answer: &Answer, json: bool) -> Report {
+pub fn report(answer: &Answer, view: View) -> Report {
     let well = match answer {
         Answer::Status(status) => status.trouble().is_empty(),
         Answer::Recovery(recovery) => !matches!(recovery.verdict, Verdict::Refused { .. }),
+        Answer::Explanation(explanation) => explanation.is_well(),
         Answer::Error(_) => false,
     };
-    let text = match answer {
-        Answer::Status(of) if json => pretty(of),
-        Answer::Recovery(of) if json => pretty(of),
-        Answer::Status(of) => status(of),
-        Answer::Recovery(of) => recovery(of),
-        Answer::Error(why) => format!("{why}\n"),
+    let text = match (answer, view) {
+        (Answer::Status(of), View::Json) => pretty(of),
+        (Answer::Recovery(of), View::Json) => pretty(of),
+        (Answer::Explanation(of), View::Json) => pretty(of),
+        (Answer::Explanation(of), View::Text(paint)) => explain::explanation(of, paint),
+        (Answer::Status(of), View::Text(paint)) => status(of, paint),
+        (Answer::Recovery(of), View::Text(paint)) => recovery(of, paint),
+        (Answer::Error(why), _) => format!("{why}\n"),
     };
     Report { text, well }
 }
 
-fn pretty(value: &impl serde::Serialize) -> String {
-    let text = serde_json::to_string_pretty(value);
-    text.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}")) + "\n"
-}
-
-fn status(of: &Status) -> String {
+fn status(of: &Status, paint: Paint) -> String {
     let mut text = String::new();
     for trouble in of.trouble() {
-        text += &wrap("! ", &trouble);
+        text += &paint.wrap(Tone::Bad, "! ", &trouble);
     }
     if !text.is_empty() {
         text.push('\n');
@@ -92,7 +89,8 @@ fn status(of: &Status) -> String {
 }
 
 fn member_row(member: &Member) -> Vec<String> {
-    let acknowledged = member.progress.map(|progress| progress.acknowledged_ms.map_or_else(|| "-".to_owned(), ago));
+    let acknowledged =
+        member.progress.map(|progress| progress.acknowledged_ms.map_or_else(|| "-".to_owned(), short_time));
     vec![
         short(&member.node),
         match member.kind {
@@ -107,11 +105,11 @@ fn member_row(member: &Member) -> Vec<String> {
     ]
 }
 
-fn recovery(of: &Recovery) -> String {
+fn recovery(of: &Recovery, paint: Paint) -> String {
     let mut text = table(&["NODE", ">EPOCH", ">LAST LOG", "ADDRESS", "POD"], of.peers.iter().map(peer_row));
     for peer in &of.peers {
         if let Some(trouble) = &peer.trouble {
-            text += &wrap("! ", &format!("{}: {trouble}", host(&peer.address)));
+            text += &paint.wrap(Tone::Odd, "! ", &format!("{}: {trouble}", host(&peer.address)));
         }
     }
     text.push('\n');
@@ -172,68 +170,6 @@ fn peer_row(peer: &Peer) -> Vec<String> {
     ]
 }
 
-/// Columns as wide as what is in them, two spaces apart. A head that begins with `>` is that of numbers.
-fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let right: Vec<bool> = heads.iter().map(|head| head.starts_with('>')).collect();
-    let heads = heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| chars(cell)).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..right.len()).map(width).collect();
-    let last = right.len().saturating_sub(1);
-    let before: usize = widths.iter().take(last).map(|width| width + 2).sum();
-    let rest = WIDTH.saturating_sub(before).max(SHORT_ID);
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            if column == last {
-                line += &tail(cell, rest);
-                continue;
-            }
-            let pad = " ".repeat(widths[column].saturating_sub(chars(cell)));
-            line += &if right[column] { format!("{pad}{cell}  ") } else { format!("{cell}{pad}  ") };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-/// `text` after `lead`, in lines of a terminal's width, the further ones below the first one's text.
-fn wrap(lead: &str, text: &str) -> String {
-    let mut lines = String::new();
-    let mut line = lead.to_owned();
-    let mut fresh = true;
-    for word in text.split_whitespace() {
-        if !fresh && chars(&line) + 1 + chars(word) > WIDTH {
-            lines += line.trim_end();
-            lines.push('\n');
-            line = " ".repeat(chars(lead));
-            fresh = true;
-        }
-        if !fresh {
-            line.push(' ');
-        }
-        line += word;
-        fresh = false;
-    }
-    lines + line.trim_end() + "\n"
-}
-
-fn chars(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// The end of `text`, in `width` characters.
-fn tail(text: &str, width: usize) -> String {
-    let surplus = chars(text).saturating_sub(width);
-    if surplus == 0 {
-        return text.to_owned();
-    }
-    std::iter::once('…').chain(text.chars().skip(surplus + 1)).collect()
-}
-
 fn short(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
 }
@@ -257,15 +193,6 @@ fn role(role: Role) -> &'static str {
 
 fn index(index: Option<u64>) -> String {
     index.map_or_else(|| "none".to_owned(), |index| index.to_string())
-}
-
-fn ago(millis: u64) -> String {
-    match millis {
-        0..1_000 => format!("{millis}ms"),
-        1_000..60_000 => format!("{}.{}s", millis / 1_000, millis % 1_000 / 100),
-        60_000..3_600_000 => format!("{}m", millis / 60_000),
-        _ => format!("{}h", millis / 3_600_000),
-    }
 }
 
 fn size(bytes: Option<u64>) -> String {

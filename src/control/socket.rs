@@ -24,7 +24,7 @@ const MAX_CONNECTIONS: usize = 8;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 16;
 
-/// Longest question. The longest one that there is has some 40 bytes.
+/// Longest question. The longest one that there is names a pod, and has some 400 bytes.
 const MAX_REQUEST_BYTES: usize = 4 << 10;
 
 /// A question arrives within this, and so is its answer taken.
@@ -42,7 +42,7 @@ pub enum BindError {
     /// A Unix socket's path is short.
     #[error(
         "{path} has {bytes} bytes, and the path of a Unix socket has at most {MAX_PATH_BYTES}; \
-         `status` and `recover` need a shorter raftDir"
+         `status`, `explain` and `recover` need a shorter raftDir"
     )]
     TooLong {
         /// The path.
@@ -54,7 +54,7 @@ pub enum BindError {
     #[error("another process answers at {0}; two controllers must not share a raftDir")]
     Occupied(PathBuf),
     /// Something else has that name.
-    #[error("{0} exists and is no socket; it is left alone: remove it to have `status` and `recover`")]
+    #[error("{0} exists and is no socket; it is left alone: remove it to have `status`, `explain` and `recover`")]
     NotASocket(PathBuf),
     /// The system said no.
     #[error("{path} cannot be {operation}")]
@@ -199,6 +199,7 @@ async fn answer(request: Request, control: &dyn Control) -> Answer {
     let answered = timeout(ANSWER_LIMIT, async {
         match request {
             Request::Status => Answer::Status(Box::new(control.status().await)),
+            Request::Explain { pod } => Answer::Explanation(Box::new(control.explain(&pod).await)),
             Request::Recover { confirm } => Answer::Recovery(control.recover(confirm).await),
         }
     });

@@ -37,6 +37,10 @@ pub struct Status {
     pub forming: Option<Vec<String>>,
     /// How peers know each other, in words: "a key derived from vault.token".
     pub identity: String,
+    /// How long ago a peer behind our service was met that is in another cluster, in milliseconds; nothing if there was
+    /// none lately.
+    #[serde(default)]
+    pub another_cluster_met_ms: Option<u64>,
 }
 
 /// What a replica is in its cluster.
@@ -132,9 +136,22 @@ pub struct Storage {
 }
 
 impl Status {
-    /// What keeps this replica from doing its part; empty if nothing does. A member that is down is none of it while
-    /// the rest is a quorum.
+    /// What has to be looked after; empty if nothing has. A member that is down is none of it while the rest is a
+    /// quorum.
     pub fn trouble(&self) -> Vec<String> {
+        let mut trouble = self.trouble_within();
+        if self.another_cluster_met_ms.is_some() {
+            trouble.push(
+                "two clusters are behind this service: a peer belongs to another one; both deliver, and they never \
+                 merge: decide which one stays, and empty raftDir of the rest"
+                    .to_owned(),
+            );
+        }
+        trouble
+    }
+
+    /// What keeps this replica from doing its part.
+    fn trouble_within(&self) -> Vec<String> {
         if self.role == Role::Forming || self.forming.is_some() {
             let reasons = self.forming.clone().unwrap_or_default();
             return std::iter::once("this replica is in no cluster yet".to_owned()).chain(reasons).collect();
@@ -175,6 +192,26 @@ mod tests {
         assert_eq!(status.trouble(), [""; 0], "a follower's view of others says nothing of the quorum");
         status.leader = None;
         assert!(status.trouble()[0].starts_with("no leader is known"));
+    }
+
+    #[test]
+    fn two_clusters_behind_one_service_are_trouble_even_where_each_is_well() {
+        let mut status = fixtures::status();
+        status.another_cluster_met_ms = Some(4_000);
+        let trouble = status.trouble();
+        assert!(
+            trouble.len() == 1 && trouble[0].contains("two clusters") && trouble[0].contains("raftDir"),
+            "{trouble:?}"
+        );
+        status.leader = None;
+        assert_eq!(status.trouble().len(), 2, "it hides no other trouble");
+    }
+
+    #[test]
+    fn what_an_earlier_version_answers_is_understood() {
+        let mut json = serde_json::to_value(fixtures::status()).unwrap();
+        json.as_object_mut().unwrap().remove("anotherClusterMetMs").unwrap();
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), fixtures::status());
     }
 
     #[test]

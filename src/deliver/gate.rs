@@ -92,6 +92,12 @@ impl Gates {
         self.vault.admit(now)
     }
 
+    /// What keeps `role` waiting, and until when it is asked for again.
+    pub(super) fn closed(&self, role: &RoleName) -> Option<(Announcement, Instant)> {
+        let gates = self.roles.get(role).into_iter().chain([&self.vault]);
+        gates.filter_map(|gate| Some((gate.why.clone()?, gate.closed_until))).next()
+    }
+
     /// Vault issued for `role`. True: it could not before, and those who wait for it may be woken.
     pub(super) fn succeeded(&mut self, role: &RoleName, now: Instant) -> bool {
         let role_was_refused = self.roles.remove(role).is_some();

@@ -5,6 +5,7 @@
 mod absent;
 mod context;
 mod delays;
+pub mod explain;
 #[cfg(test)]
 mod fixtures;
 mod gate;

@@ -47,6 +47,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Some(key)
     }
 
+    /// When `key` is due.
+    pub(super) fn due(&self, key: &K) -> Option<Instant> {
+        self.place.get(key).map(|(at, _)| *at)
+    }
+
     /// When the next key is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.first_key_value().map(|((at, _), _)| *at)

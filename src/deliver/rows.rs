@@ -214,18 +214,23 @@ impl Rows {
 
     /// Takes the addresses of `pod` for a worker.
     pub(super) fn occupy(&mut self, pod: &Pod) -> Result<(), Conflict> {
+        if let Some(conflict) = self.conflict(pod) {
+            return Err(conflict);
+        }
+        self.busy.extend(&pod.ips);
+        Ok(())
+    }
+
+    /// Why `pod` cannot be dialled now.
+    pub(super) fn conflict(&self, pod: &Pod) -> Option<Conflict> {
         let uid = &pod.reference.uid;
         if !pod.host_network {
             let shared = |ip: &&IpAddr| self.shown.get(ip).is_some_and(|pods| pods.iter().any(|other| other != uid));
             if let Some(ip) = pod.ips.iter().find(shared) {
-                return Err(Conflict::Shared(*ip));
+                return Some(Conflict::Shared(*ip));
             }
         }
-        if pod.ips.iter().any(|ip| self.busy.contains(ip)) {
-            return Err(Conflict::Busy);
-        }
-        self.busy.extend(&pod.ips);
-        Ok(())
+        pod.ips.iter().any(|ip| self.busy.contains(ip)).then_some(Conflict::Busy)
     }
 
     /// Gives back what [`Rows::occupy`] took.

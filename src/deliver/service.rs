@@ -13,6 +13,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::context::{Context, MAX_READS, Ports};
+use super::explain::{self, Questions};
 use super::gate::{Admission, Gates};
 use super::ports::{Incident, Leadership, PodEvent, ReadError};
 use super::queue::Queue;
@@ -62,6 +63,8 @@ pub struct Service {
     load_told: Instant,
     /// When it was logged last that the ledger is full.
     pub(super) told_full: Option<Instant>,
+    /// Of `explain`, where anybody may ask.
+    pub(super) questions: Option<Questions>,
     /// The checks of our Vault token have passed: work may be claimed.
     usable: bool,
     begun: Instant,
@@ -106,6 +109,7 @@ impl Service {
             list: 0,
             load_told: now,
             told_full: None,
+            questions: None,
             usable: false,
             begun: now,
         }
@@ -121,6 +125,7 @@ impl Service {
             self.earlier.entry(key.pod.clone()).or_default().push(key);
         }
         let mut events = self.ctx.ports.feed.events();
+        let mut questions = self.questions.take();
         loop {
             let due = self.next_due();
             tokio::select! {
@@ -145,6 +150,7 @@ impl Service {
                     }
                 },
                 () = ctx.room.notified() => {}
+                Some(question) = explain::next(&mut questions) => self.answer(question),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             self.start_due();

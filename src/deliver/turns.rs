@@ -164,6 +164,14 @@ impl Turns {
         self.timers.next_due().into_iter().chain(counted).min()
     }
 
+    /// When the pod is due; in the past, where it waits only for its turn.
+    pub(super) fn due(&self, uid: &PodUid) -> Option<Instant> {
+        match self.entries.get(uid)?.spot {
+            Spot::Timer => self.timers.due(uid),
+            _ => Some(self.begun),
+        }
+    }
+
     /// Who is kept waiting by which limit, since this was last asked; each once for each time it is put.
     pub(super) fn take_limited(&mut self) -> Vec<(PodUid, Limit)> {
         std::mem::take(&mut self.limited)

@@ -287,6 +287,11 @@ impl Ledger {
         self.entries.iter().filter(|(_, entry)| !entry.is_settled())
     }
 
+    /// The entries of all starts of all pods of that namespace and name, whichever pods they were; in the order of keys.
+    pub fn named(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&InstanceKey, &Entry)> {
+        self.entries.iter().filter(move |(_, entry)| *entry.pod.namespace == *namespace && *entry.pod.name == *name)
+    }
+
     /// How many entries there are, tombstones included.
     pub fn len(&self) -> usize {
         self.entries.size()

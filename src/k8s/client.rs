@@ -39,6 +39,12 @@ pub enum ClientError {
     /// `KUBECONFIG` is set, and useless.
     #[error("KUBECONFIG is set but cannot be used; correct the file, or unset KUBECONFIG inside a cluster")]
     Kubeconfig(#[source] KubeconfigError),
+    /// Neither in a pod nor with a kubeconfig.
+    #[error(
+        "neither inside a Kubernetes cluster nor with a kubeconfig that can be used; set KUBECONFIG, or run this in the \
+         controller's pod"
+    )]
+    Nowhere(#[source] KubeconfigError),
     /// Not in a pod, or in one without a service account token.
     #[error(
         "not inside a Kubernetes cluster: run as a pod whose service account token is mounted \
@@ -65,6 +71,31 @@ pub async fn connect() -> Result<kube::Client, ClientError> {
     };
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     build(&config).map_err(ClientError::Credentials)
+}
+
+/// A client as somebody at a terminal wants it: for the cluster of `KUBECONFIG`, or the one that we are in, or the one of
+/// `~/.kube/config`. Also returns which of them.
+///
+/// # Errors
+/// With the remedy, as [`ClientError`].
+pub async fn connect_from_anywhere() -> Result<(kube::Client, Where), ClientError> {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_set("KUBECONFIG") || is_set("KUBERNETES_SERVICE_HOST") {
+        let at = if is_set("KUBECONFIG") { Where::Kubeconfig } else { Where::InCluster };
+        return Ok((connect().await?, at));
+    }
+    let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.map_err(ClientError::Nowhere)?;
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    Ok((build(&config).map_err(ClientError::Credentials)?, Where::Kubeconfig))
+}
+
+/// Where a client is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// Inside of the cluster, with the pod's service account.
+    InCluster,
+    /// Outside, with the user of a kubeconfig.
+    Kubeconfig,
 }
 
 fn build(config: &Config) -> Result<kube::Client, kube::Error> {

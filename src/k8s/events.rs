@@ -8,6 +8,7 @@
 //! in the last six minutes, without a limit, and writes each repetition at once.
 
 mod bucket;
+mod past;
 mod series;
 
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+pub use self::past::{PastEvent, past_events};
 
 use self::bucket::Bucket;
 use self::series::{SeriesTable, Write};

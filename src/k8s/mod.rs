@@ -4,6 +4,7 @@
 //! outwards, so that `kube` and `k8s-openapi` stay in this folder. Must never keep other pods in memory than those
 //! that are starting now ([`standby`]), never poll pods, and never retry without a wait.
 
+pub mod access;
 pub mod client;
 pub mod events;
 #[cfg(test)]

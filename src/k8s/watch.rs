@@ -3,6 +3,7 @@
 //! Owns which pods are looked at. Needs `list` and `watch` on pods and nothing else; where one namespace is watched,
 //! a Role there is enough. Must never look at pods of a namespace that is not watched.
 
+mod once;
 mod session;
 mod trouble;
 mod wire;
@@ -16,6 +17,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::time::timeout;
 
+pub use self::once::Waiting;
 use self::session::Session;
 use self::wire::{Found, Pods};
 use super::health::WatchHealth;

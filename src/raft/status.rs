@@ -11,6 +11,7 @@ use super::running::Running;
 use super::service::Handle;
 use super::types::LogId;
 use crate::domain::ids::{ClusterId, Epoch, NodeId, Term};
+use crate::domain::ledger::Ledger;
 use crate::domain::membership::Member;
 
 /// A learner that lacks fewer entries than this has caught up.
@@ -79,6 +80,11 @@ impl Handle {
     /// This node, if it takes part in a cluster.
     pub fn seen(&self) -> Option<Seen> {
         self.ledger.running().map(|running| running.seen())
+    }
+
+    /// The ledger as it is now, to be looked at in peace: a copy costs nothing.
+    pub fn ledger_now(&self) -> Option<Ledger> {
+        self.ledger.running().map(|running| running.ledger.read(|applied| applied.ledger.clone()))
     }
 
     /// Why this node is in no cluster yet.

@@ -66,17 +66,20 @@ impl Login {
 
 /// Gets a token and checks it.
 pub(super) async fn obtain(client: &Client, login: &Login) -> Result<Held, Stopped> {
+    let token = take(client, login).await?;
+    let held = verify(client, login, token.clone()).await;
+    if held.is_err() && login.makes_tokens() {
+        revoke(client, &token).await;
+    }
+    held
+}
+
+/// Gets a token that was not checked yet. Whoever takes one that was made for us has to revoke it.
+pub(super) async fn take(client: &Client, login: &Login) -> Result<Token, Stopped> {
     match login {
-        Login::Token { token, .. } => verify(client, login, static_token(token.expose_secret())?).await,
-        Login::File(path) => verify(client, login, read_token_file(path).await.map_err(Stopped::Trouble)?).await,
-        Login::Kubernetes { mount, role, token_path } => {
-            let token = log_in(client, mount, role, token_path).await?;
-            let held = verify(client, login, token.clone()).await;
-            if held.is_err() {
-                revoke(client, &token).await;
-            }
-            held
-        }
+        Login::Token { token, .. } => Ok(static_token(token.expose_secret())?),
+        Login::File(path) => read_token_file(path).await.map_err(Stopped::Trouble),
+        Login::Kubernetes { mount, role, token_path } => log_in(client, mount, role, token_path).await,
     }
 }
 
@@ -123,7 +126,8 @@ async fn log_in(client: &Client, mount: &str, role: &str, token_path: &Path) -> 
     Token::parse(auth.client_token.expose_secret()).ok_or_else(unusable)
 }
 
-async fn verify(client: &Client, login: &Login, token: Token) -> Result<Held, Stopped> {
+/// Looks a token up, and its token role where it must have one.
+pub(super) async fn verify(client: &Client, login: &Login, token: Token) -> Result<Held, Stopped> {
     let origin = login.origin();
     let info = lookup_self(client, &token).await.map_err(|trouble| match is_verdict(&trouble) {
         true => Stopped::Fatal(Fatal::TokenRefused { origin, cause: words(&trouble) }),

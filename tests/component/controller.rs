@@ -115,6 +115,12 @@ impl Controller {
         Ok(Self { child, config, raft_dir, log, address })
     }
 
+    /// `program`, about to be asked by these arguments for this controller.
+    pub(crate) fn command(&self, mut program: Command, arguments: &[&str]) -> Command {
+        program.args(arguments).arg(format!("--config={}", self.config.display()));
+        program
+    }
+
     /// Tells it to stop, as Kubernetes does.
     pub(crate) async fn terminate(&self) -> Result<()> {
         let id = self.child.id().context("the controller has ended")?;

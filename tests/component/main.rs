@@ -5,6 +5,7 @@
 //! and addresses of their own); one that disturbs a server runs alone.
 
 mod api_proxy;
+mod commands;
 mod controller;
 mod fault_proxy;
 mod kubernetes_events;
@@ -45,13 +46,14 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 18] = [
+    let beside: [&[(&str, Case)]; 19] = [
         secrets::ALL,
         limits::ALL,
         push_unknown::ALL,
         push_answers::ALL,
         push_pods::ALL,
         push_life::ALL,
+        commands::ALL,
         vault_faults::ALL,
         vault_logins::ALL,
         vault_neutralise::ALL,

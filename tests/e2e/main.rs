@@ -12,6 +12,7 @@ mod burst;
 mod canary;
 mod certificates;
 mod cluster;
+mod commands;
 mod controller;
 mod crashes;
 mod failover;
@@ -97,7 +98,7 @@ fn one_by_one() -> Vec<Named> {
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn beside_each_other() -> Vec<Named> {
-    let parts: [&[Named]; 10] = [
+    let parts: [&[Named]; 11] = [
         &certificates::ALL,
         &burst::ALL,
         &login::ALL,
@@ -105,6 +106,7 @@ fn beside_each_other() -> Vec<Named> {
         &announcements::ALL,
         &canary::ALL,
         &identity::ALL,
+        &commands::ALL,
         &scope::ALL,
         &modes::ALL,
         &replicas::ALL,

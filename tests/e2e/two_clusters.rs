@@ -101,7 +101,7 @@ async fn cluster_of(trio: &Trio, pod: &str) -> Result<String> {
     Ok(status["cluster"].as_str().with_context(|| format!("{pod} is in no cluster"))?.to_owned())
 }
 
-/// Waits until a replica's log names `other` as one of `cluster`, and its metrics count that.
+/// Waits until a replica's log names `other` as one of `cluster`, its metrics count that, and its status says so.
 async fn names(trio: &Trio, pod: &str, other: &str, cluster: &str) -> Result<()> {
     let bed = trio.stage.cluster.bed()?;
     let ip = bed.node_of(trio.namespace(), other)?.network(trio.namespace(), other)?.ip;
@@ -111,7 +111,10 @@ async fn names(trio: &Trio, pod: &str, other: &str, cluster: &str) -> Result<()>
         let count = sample::<f64>(&metrics, "kubernetesvault_peers_refused_total{cause=\"another_cluster\"}");
         Ok(count.filter(|count| *count > 0.0).map(drop))
     })
-    .await
+    .await?;
+    let status = trio.status(pod).await?;
+    ensure!(status["anotherClusterMetMs"].is_u64(), "the status of {pod} says nothing of it: {status}");
+    Ok(())
 }
 
 /// Waits for a line with all these words in the log of a replica.

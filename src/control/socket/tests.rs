@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::symlink;
 
-use super::super::{ClientError, Plan, Recovery, Status, Verdict, ask, fixtures};
+use super::super::{ClientError, Explanation, Outlook, Plan, Recovery, Status, Verdict, ask, fixtures};
 use super::*;
+use crate::domain::pod_name::PodName;
 
 struct Fixed;
 
@@ -11,6 +12,19 @@ struct Fixed;
 impl Control for Fixed {
     async fn status(&self) -> Status {
         fixtures::status()
+    }
+
+    async fn explain(&self, pod: &PodName) -> Explanation {
+        Explanation {
+            pod: pod.to_string(),
+            kind: "notFound".to_owned(),
+            outlook: Outlook::Stuck,
+            conclusion: "There is none.".to_owned(),
+            facts: vec![],
+            events: vec![],
+            events_incomplete: None,
+            advice: vec![],
+        }
     }
 
     async fn recover(&self, confirm: bool) -> Recovery {
@@ -41,10 +55,15 @@ async fn says(directory: &Path, question: &[u8]) -> String {
 async fn a_question_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let _stop = serving(folder.path()).await;
-    let answer = ask(folder.path(), Request::Status).await.unwrap();
+    let answer = ask(folder.path(), &Request::Status).await.unwrap();
     assert_eq!(answer, Answer::Status(Box::new(fixtures::status())));
+    let question = Request::Explain { pod: "team-a/web".parse().unwrap() };
+    let Answer::Explanation(answer) = ask(folder.path(), &question).await.unwrap() else {
+        unreachable!("another answer")
+    };
+    assert_eq!(answer.pod, "team-a/web");
     for (confirm, done) in [(false, false), (true, true)] {
-        let Answer::Recovery(recovery) = ask(folder.path(), Request::Recover { confirm }).await.unwrap() else {
+        let Answer::Recovery(recovery) = ask(folder.path(), &Request::Recover { confirm }).await.unwrap() else {
             unreachable!("another answer")
         };
         assert_eq!(matches!(recovery.verdict, Verdict::Done(_)), done);
@@ -68,7 +87,7 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert!(matches!(ask(folder.path(), Request::Status).await, Err(ClientError::NobodyListens(_))));
+    assert!(matches!(ask(folder.path(), &Request::Status).await, Err(ClientError::NobodyListens(_))));
     let first = Socket::bind(folder.path()).await.unwrap();
     assert!(matches!(Socket::bind(folder.path()).await, Err(BindError::Occupied(_))));
     // A later one's file is not removed by an earlier one's end.
@@ -101,14 +120,14 @@ async fn a_long_path_is_told_by_both_ends() {
     let long = folder.path().join("x".repeat(100));
     let error = Socket::bind(&long).await.err().unwrap();
     assert!(matches!(error, BindError::TooLong { .. }) && error.to_string().contains("raftDir"), "{error}");
-    let error = ask(&long, Request::Status).await.unwrap_err();
+    let error = ask(&long, &Request::Status).await.unwrap_err();
     assert!(matches!(error, ClientError::TooLong { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn without_a_controller_the_command_line_says_what_to_look_at() {
     let folder = tempfile::tempdir().unwrap();
-    let error = ask(folder.path(), Request::Status).await.unwrap_err();
+    let error = ask(folder.path(), &Request::Status).await.unwrap_err();
     assert!(matches!(error, ClientError::NoSocket(_)));
     let text = error.to_string();
     assert!(text.contains("is the controller running") && text.contains("raftDir"), "{text}");
@@ -124,6 +143,8 @@ async fn bad_questions_get_an_error_and_the_next_one_its_answer() {
         (b"GET / HTTP/1.1\r\n\r\n", "that is no question"),
         (b"\xff\xfe\n", "that is no question"),
         (b"{\"command\":\"explode\"}\n", "that is no question"),
+        (b"{\"command\":\"explain\"}\n", "that is no question"),
+        (b"{\"command\":\"explain\",\"pod\":\"a/b,c\"}\n", "a pod is named NAMESPACE/NAME"),
         (b"{\"command\":\"recover\"}\n", "that is no question"),
         (b"{\"command\":\"recover\",\"confirm\":\"yes\"}\n", "that is no question"),
         (b"{\"command\":\"status\"}", "does not end"),
@@ -144,12 +165,12 @@ async fn those_who_say_nothing_do_not_take_more_than_their_places() {
     for _ in 0..MAX_CONNECTIONS {
         silent.push(UnixStream::connect(folder.path().join(FILE)).await.unwrap());
     }
-    let error = ask(folder.path(), Request::Status).await.unwrap_err();
+    let error = ask(folder.path(), &Request::Status).await.unwrap_err();
     assert!(matches!(error, ClientError::Broken { .. }), "{error}");
     silent.clear();
     let mut answered = false;
     for _ in 0..100 {
-        answered = ask(folder.path(), Request::Status).await.is_ok();
+        answered = ask(folder.path(), &Request::Status).await.is_ok();
         if answered {
             break;
         }

@@ -5,4 +5,4 @@ mod ends;
 mod limits;
 mod stops;
 mod troubles;
-mod world;
+pub(super) mod world;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Dice};
+use crate::deliver::explain::Questions;
 use crate::deliver::ports::*;
 use crate::deliver::{Ports, Service};
 use crate::domain::announcement::Announcement;
@@ -26,7 +27,7 @@ use crate::domain::pod::Pod;
 
 /// What was asked of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Did {
+pub(in crate::deliver) enum Did {
     Claim,
     Dial(IpAddr),
     Wrap(String),
@@ -44,7 +45,7 @@ pub(super) enum Did {
 
 /// How the receiver at an address behaves.
 #[derive(Clone, Debug)]
-pub(super) enum Receiver {
+pub(in crate::deliver) enum Receiver {
     /// Nobody listens.
     Silent,
     /// The answers to one push after another; the last one is repeated.
@@ -58,38 +59,38 @@ pub(super) enum Receiver {
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) trace: Vec<Did>,
-    pub(super) receivers: HashMap<IpAddr, Receiver>,
+pub(in crate::deliver) struct State {
+    pub(in crate::deliver) trace: Vec<Did>,
+    pub(in crate::deliver) receivers: HashMap<IpAddr, Receiver>,
     /// What Vault says, by role; `None`: it issues.
-    pub(super) trouble: HashMap<String, VaultTrouble>,
-    pub(super) sealed: bool,
+    pub(in crate::deliver) trouble: HashMap<String, VaultTrouble>,
+    pub(in crate::deliver) sealed: bool,
     /// Why the checks of our token have not passed yet.
-    pub(super) not_logged_in: Option<&'static str>,
-    pub(super) found: HashMap<String, Pod>,
-    pub(super) ledger: Ledger,
-    pub(super) lease_lost: bool,
+    pub(in crate::deliver) not_logged_in: Option<&'static str>,
+    pub(in crate::deliver) found: HashMap<String, Pod>,
+    pub(in crate::deliver) ledger: Ledger,
+    pub(in crate::deliver) lease_lost: bool,
     /// So many proposals of outcomes are still to come to nothing.
-    pub(super) outcomes_lost: usize,
+    pub(in crate::deliver) outcomes_lost: usize,
     /// A majority does not answer any more, once a claim is made.
-    pub(super) no_majority: bool,
-    pub(super) wraps: usize,
+    pub(in crate::deliver) no_majority: bool,
+    pub(in crate::deliver) wraps: usize,
 }
 
 #[derive(Clone)]
-pub(super) struct World {
-    pub(super) state: Arc<Mutex<State>>,
+pub(in crate::deliver) struct World {
+    pub(in crate::deliver) state: Arc<Mutex<State>>,
     events: mpsc::Sender<PodEvent>,
     feed: Arc<Mutex<Option<mpsc::Receiver<PodEvent>>>>,
     changed: Arc<tokio::sync::Notify>,
     started: Instant,
-    pub(super) ended: CancellationToken,
-    pub(super) term: Term,
+    pub(in crate::deliver) ended: CancellationToken,
+    pub(in crate::deliver) term: Term,
     pub(super) limits: Limits,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(in crate::deliver) fn new() -> Self {
         let (events, feed) = mpsc::channel(10_000);
         Self {
             state: Arc::default(),
@@ -109,7 +110,7 @@ impl World {
     }
 
     /// The same world under the next leader: the ledger stays, all else of the service is new.
-    pub(super) fn next_leader(&self) -> Self {
+    pub(in crate::deliver) fn next_leader(&self) -> Self {
         let (events, feed) = mpsc::channel(10_000);
         Self {
             events,
@@ -120,7 +121,16 @@ impl World {
         }
     }
 
-    pub(super) fn start(&self) -> JoinHandle<()> {
+    pub(in crate::deliver) fn start(&self) -> JoinHandle<()> {
+        tokio::spawn(self.service().run())
+    }
+
+    /// The same, and it answers what is asked of it.
+    pub(in crate::deliver) fn start_answering(&self, questions: Questions) -> JoinHandle<()> {
+        tokio::spawn(self.service().answering(questions).run())
+    }
+
+    fn service(&self) -> Service {
         let world = Arc::new(self.clone());
         let ports = Ports {
             feed: world.clone(),
@@ -136,15 +146,15 @@ impl World {
             }),
         };
         let author = Author { term: self.term, boot: BootId(self.term.0) };
-        tokio::spawn(Service::new(ports, Leadership { author, ended: self.ended.clone() }, self.limits).run())
+        Service::new(ports, Leadership { author, ended: self.ended.clone() }, self.limits)
     }
 
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+    pub(in crate::deliver) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         f(&mut self.state.lock().unwrap())
     }
 
     /// The checks of our token pass.
-    pub(super) fn log_in(&self) {
+    pub(in crate::deliver) fn log_in(&self) {
         self.with(|state| state.not_logged_in = None);
         self.changed.notify_waiters();
     }
@@ -154,44 +164,44 @@ impl World {
         self.changed.notify_waiters();
     }
 
-    pub(super) async fn say(&self, event: PodEvent) {
+    pub(in crate::deliver) async fn say(&self, event: PodEvent) {
         self.events.send(event).await.unwrap();
     }
 
-    pub(super) async fn see(&self, pod: &Pod) {
+    pub(in crate::deliver) async fn see(&self, pod: &Pod) {
         self.say(PodEvent::Seen(pod.clone().into())).await;
     }
 
-    pub(super) fn receiver(&self, address: &str, receiver: Receiver) {
+    pub(in crate::deliver) fn receiver(&self, address: &str, receiver: Receiver) {
         self.with(|state| state.receivers.insert(address.parse().unwrap(), receiver));
     }
 
-    pub(super) fn answers(&self, address: &str, answers: impl IntoIterator<Item = Answer>) {
+    pub(in crate::deliver) fn answers(&self, address: &str, answers: impl IntoIterator<Item = Answer>) {
         self.receiver(address, Receiver::Answers(answers.into_iter().collect()));
     }
 
-    pub(super) fn trace(&self) -> Vec<Did> {
+    pub(in crate::deliver) fn trace(&self) -> Vec<Did> {
         self.with(|state| state.trace.clone())
     }
 
-    pub(super) fn count(&self, wanted: impl Fn(&Did) -> bool) -> usize {
+    pub(in crate::deliver) fn count(&self, wanted: impl Fn(&Did) -> bool) -> usize {
         self.trace().iter().filter(|did| wanted(did)).count()
     }
 
-    pub(super) fn pushes(&self) -> usize {
+    pub(in crate::deliver) fn pushes(&self) -> usize {
         self.count(|did| matches!(did, Did::Push(..)))
     }
 
-    pub(super) fn wraps(&self) -> usize {
+    pub(in crate::deliver) fn wraps(&self) -> usize {
         self.count(|did| matches!(did, Did::Wrap(_)))
     }
 
-    pub(super) fn announced(&self, reason: &str) -> usize {
+    pub(in crate::deliver) fn announced(&self, reason: &str) -> usize {
         self.count(|did| matches!(did, Did::Announce(said) if *said == reason))
     }
 
     /// Waits (in simulated time) until the trace satisfies `done`.
-    pub(super) async fn until(&self, what: &str, done: impl Fn(&World) -> bool) {
+    pub(in crate::deliver) async fn until(&self, what: &str, done: impl Fn(&World) -> bool) {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -207,7 +217,7 @@ impl World {
     }
 
     /// Lets simulated time pass.
-    pub(super) async fn pass(&self, seconds: u64) {
+    pub(in crate::deliver) async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }
@@ -405,16 +415,16 @@ impl Clock for World {
 }
 
 /// A complete answer with that status; a 200 names the attempt, as ours does.
-pub(super) fn status(status: u16) -> Answer {
+pub(in crate::deliver) fn status(status: u16) -> Answer {
     let named = (status == 200).then(|| crate::domain::ids::AttemptId::from("filled in by the line"));
     Answer::Complete { status, retry_after: None, named, token_used: false, text: "".into() }
 }
 
 /// A 200 as the Go init container sends it: before its work, with no body.
-pub(super) fn bare_200() -> Answer {
+pub(in crate::deliver) fn bare_200() -> Answer {
     Answer::Complete { status: 200, retry_after: None, named: None, token_used: false, text: "".into() }
 }
 
-pub(super) fn cut() -> Answer {
+pub(in crate::deliver) fn cut() -> Answer {
     Answer::Incomplete("the connection broke".into())
 }
