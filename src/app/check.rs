@@ -3,6 +3,7 @@
 //! Owns the order, and what is left out where an earlier part is missing. It takes nothing of the running controller's:
 //! no port, no file of `raftDir`, no token that it would have to give back.
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::domain::findings::{Finding, Group, Level};
 use crate::domain::rights;
 use crate::domain::wishes::{Wishes, gather};
 use crate::k8s::access;
-use crate::k8s::client::{self, Client, Where};
+use crate::k8s::client::{self, Client, ClientError, Where};
 use crate::k8s::watch::Feed;
 use crate::vault;
 
@@ -80,7 +81,7 @@ async fn kubernetes(config: &Config) -> (Vec<Finding>, Option<Wishes>) {
     let error = |text: &str| Finding::new(Group::Kubernetes, Level::Error, text);
     let (kube, at) = match client::connect_from_anywhere().await {
         Ok(connected) => connected,
-        Err(cause) => return (vec![error(&with_causes(&cause))], None),
+        Err(cause) => return (vec![of_failure(&cause)], None),
     };
     let mut findings = Vec::new();
     match access::who_am_i(&kube).await {
@@ -104,6 +105,15 @@ async fn kubernetes(config: &Config) -> (Vec<Finding>, Option<Wishes>) {
     }
     let wishes = wishes(kube, config, &mut findings).await;
     (findings, wishes)
+}
+
+/// Our words end with the remedy: what the library says belongs before it.
+fn of_failure(error: &ClientError) -> Finding {
+    let mut finding = Finding::new(Group::Kubernetes, Level::Error, &error.to_string());
+    if let Some(cause) = error.source() {
+        finding.cause += &format!(": {}", with_causes(cause));
+    }
+    finding
 }
 
 async fn wishes(kube: Client, config: &Config, findings: &mut Vec<Finding>) -> Option<Wishes> {

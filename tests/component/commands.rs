@@ -1,6 +1,7 @@
 //! The commands that people type, by the real binary: `check` against the real servers, `explain` and `status` beside a
 //! running controller. Their words, their JSON, their exit codes.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
@@ -24,11 +25,13 @@ cases! { ALL:
     check_names_the_roles_that_pods_cannot_get,
     check_of_a_bad_configuration_lists_all_of_it_and_exits_2,
     explain_names_the_cause_of_each_pod_and_exits_by_it,
-    explain_names_a_vault_that_is_sealed,
+    explain_names_what_vault_lacks,
     without_a_controller_commands_exit_1_and_misuse_exits_2,
 }
 
 const SEALED: &str = r#"{"errors":["Vault is sealed"]}"#;
+const STANDBY: &str = r#"{"standby":true}"#;
+const DENIED: &str = r#"{"errors":["permission denied"]}"#;
 
 /// The controller's program, with nothing of this process's environment that it would heed.
 fn program() -> Command {
@@ -225,21 +228,21 @@ async fn check_of_a_bad_configuration_lists_all_of_it_and_exits_2(world: &World)
     nowhere.run().await?.says(2, &["cannot read the configuration file", "--config"])
 }
 
-/// Asks until the answer is of this kind, and checks the rest of it.
+/// Asks until the answer is of this kind and its conclusion has these words; then checks the rest of it.
 async fn explained(controller: &Controller, pod: &str, kind: &str, code: i32, words: &[&str]) -> Result<()> {
     let what = format!("{pod}: {kind}");
+    let last = RefCell::new(String::new());
     let found = poll_until(&what, LIMIT, || async {
         let arguments = ["explain", "pod", pod, "--output=json"];
         let printed = Printed::of(controller.command(program(), &arguments).output().await?)?;
         let json = printed.json()?;
-        Ok((json["kind"] == kind).then_some((printed, json)))
+        let conclusion = json["conclusion"].as_str().context("no conclusion")?;
+        let is_it = json["kind"] == kind && words.iter().all(|word| conclusion.contains(word));
+        *last.borrow_mut() = conclusion.to_owned();
+        Ok(is_it.then_some(printed))
     });
-    let (printed, json) = found.await.with_context(|| what)?;
-    let conclusion = json["conclusion"].as_str().context("no conclusion")?;
+    let printed = found.await.with_context(|| format!("{what} {words:?}; last: {}", last.borrow()))?;
     ensure!(printed.code == Some(code), "{pod}: exit code {:?}: {}", printed.code, printed.text);
-    for word in words {
-        ensure!(conclusion.contains(word), "{pod}: {word:?} is not in: {conclusion}");
-    }
     let text = Printed::of(controller.command(program(), &["explain", "pod", pod]).output().await?)?;
     ensure!(text.text.lines().next().is_some_and(|first| first.contains(pod)), "{}", text.text);
     Ok(())
@@ -261,9 +264,15 @@ async fn explain_names_the_cause_of_each_pod_and_exits_by_it(world: &World) -> R
     let unknown = FakePod::asking_for(&namespace, "unknown", "no-such-role");
     let unknown = Pod::of(world, unknown, "no-such-role").await?;
     let _waits = Receiver::start(unknown.ip, &[Reaction::Takes]).await?;
-    for pod in [&served, &refuses, &silent, &unable, &fallen, &unknown] {
+    let stolen = Pod::pending(world, &namespace, "stolen").await?;
+    let used = Reaction::Says(422, "", "used: Vault does not know the wrapping token");
+    let _robbed = Receiver::start(stolen.ip, &[used]).await?;
+    let closes = Pod::pending(world, &namespace, "closes").await?;
+    let _hangs_up = Receiver::start(closes.ip, &[Reaction::Closes]).await?;
+    for pod in [&served, &refuses, &silent, &unable, &fallen, &unknown, &stolen, &closes] {
         pod.run(world).await?;
     }
+    create(world, &FakePod::asking_for(&namespace, "parent", "../../token/create")).await?;
     create(world, &FakePod::plain(&namespace, "plain")).await?;
     let mut half = FakePod::asking_for(&namespace, "half", "web");
     half.annotations.remove("pod.boostport.com/vault-init-container");
@@ -280,6 +289,9 @@ async fn explain_names_the_cause_of_each_pod_and_exits_by_it(world: &World) -> R
             explained(&controller, &name("silent"), "unreachable", 1, &["port 50000"]).await?;
             explained(&controller, &name("unable"), "retrying", 1, &["503"]).await?;
             explained(&controller, &name("unknown"), "roleRefused", 1, &["the AppRole does not exist"]).await?;
+            explained(&controller, &name("stolen"), "tokenUsedByAnother", 1, &["somebody else"]).await?;
+            explained(&controller, &name("closes"), "retrying", 1, &["no complete answer"]).await?;
+            explained(&controller, &name("parent"), "podRefused", 1, &["no AppRole name"]).await?;
             fallen.exit(world, 5, "").await?;
             explained(&controller, &name("fallen"), "initContainerFailed", 1, &["exit code 5", "port 50000"]).await?;
             explained(&controller, &name("plain"), "notAnnotated", 1, &["none of our annotations"]).await?;
@@ -299,25 +311,39 @@ async fn explain_names_the_cause_of_each_pod_and_exits_by_it(world: &World) -> R
         .await
 }
 
-async fn explain_names_a_vault_that_is_sealed(world: &World) -> Result<()> {
-    let namespace = namespace(world, "sealed").await?;
+async fn explain_names_what_vault_lacks(world: &World) -> Result<()> {
+    let namespace = namespace(world, "lacking").await?;
     let proxy = FaultProxy::start(world).await?;
     let settings = Settings { vault: Some(proxy.url()), ..Settings::default() };
     let controller = Controller::start_with(world, &namespace, settings).await?;
     // Not before it is logged in: then everything is refused alike.
     poll_until("a login", LIMIT, || async { Ok(controller.log().contains("logged in to Vault").then_some(())) })
         .await?;
-    proxy.inject("", Fault::Answer(503, Vec::new(), SEALED), usize::MAX);
-    let pod = Pod::pending(world, &namespace, "waits").await?;
-    let receiver = Receiver::start(pod.ip, &[Reaction::Takes]).await?;
-    pod.run(world).await?;
+    let answers = |status, body| {
+        proxy.heal();
+        proxy.inject("", Fault::Answer(status, Vec::new(), body), usize::MAX);
+    };
+    answers(503, SEALED);
+    let waiting = async |name: &str| {
+        let pod = Pod::pending(world, &namespace, name).await?;
+        let receiver = Receiver::start(pod.ip, &[Reaction::Takes]).await?;
+        pod.run(world).await?;
+        anyhow::Ok(receiver)
+    };
+    let receiver = waiting("first").await?;
     controller
         .explain(async {
-            let name = format!("{namespace}/waits");
+            let name = format!("{namespace}/first");
             explained(&controller, &name, "vaultUnavailable", 1, &["Vault is sealed"]).await?;
+            answers(429, STANDBY);
+            explained(&controller, &name, "vaultUnavailable", 1, &["standby"]).await?;
             proxy.heal();
             receiver.wait_for(1).await?;
-            explained(&controller, &name, "deliveredStillRuns", 0, &[]).await
+            explained(&controller, &name, "deliveredStillRuns", 0, &[]).await?;
+            answers(403, DENIED);
+            let _waits = waiting("second").await?;
+            let name = format!("{namespace}/second");
+            explained(&controller, &name, "vaultUnavailable", 1, &["token"]).await
         })
         .await
 }
@@ -332,6 +358,12 @@ async fn without_a_controller_commands_exit_1_and_misuse_exits_2(world: &World) 
         let nowhere = [command, &["--config=/nowhere.yml"]].concat();
         run(&nowhere).await?.says(2, &["cannot read the configuration file"])?;
     }
+    let mut homeless = program();
+    homeless.args(["check", "--output=json", &config]).env("HOME", "/nowhere");
+    let homeless = Printed::of(homeless.output().await?)?;
+    let errors = homeless.findings("error")?;
+    let remedy = " -> set KUBECONFIG, or run this in the controller's pod";
+    ensure!(homeless.code == Some(1) && errors.iter().any(|one| one.ends_with(remedy)), "{}", homeless.text);
     run(&["explain", "pod", "web-0"]).await?.says(2, &["NAMESPACE/NAME"])?;
     run(&["version"]).await?.says(0, &["Kubernetes-Vault controller "])?;
     let version = run(&["version", "--output", "json"]).await?;
