@@ -429,7 +429,7 @@ fn adapters_see_neither_each_other_nor_the_inside_of_deliver() {
         ),
         ("src/admin/mod.rs", "use crate::deliver::Service;", "an adapter sees the ports of deliver, not its inside"),
         (
-            "src/metrics.rs",
+            "src/metrics/mod.rs",
             "fn f() { crate::app::run() }",
             "an adapter sees domain, deliver, clock, causes, crypto and nothing else",
         ),

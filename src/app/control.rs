@@ -22,7 +22,7 @@ use crate::raft::status::{self, Seen};
 use crate::store::rocks;
 
 /// A member that has acknowledged nothing for this long cannot be reached.
-const REACHED_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Names of pods are worth this wait: whoever asks may do so because the API server is in trouble.
 const NAMES_LIMIT: Duration = Duration::from_secs(1);

@@ -16,8 +16,8 @@ use super::pages::PeerMeter;
 use super::peers::TlsNetwork;
 use crate::clock::Dice;
 use crate::domain::ids::{BootId, PodUid};
-use crate::metrics::Metrics;
-use crate::raft::gossip::{Identity, Options, PORT, Service};
+use crate::metrics::{MOST_PEERS, Metrics};
+use crate::raft::gossip::{Identity, MAX_LABELS, Options, PORT, Service};
 use crate::raft::ports::Directory;
 use crate::raft::service::Handle;
 use crate::raft::status::Seen;
@@ -25,6 +25,9 @@ use crate::tls::{Channel, ClusterIdentity};
 
 /// Whether we are in a cluster, and in the same, is looked at this often. Nothing waits for gossip.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+// Gossip makes a label for each of these addresses, and the page of metrics has room for them.
+const _: () = assert!(MAX_LABELS <= MOST_PEERS);
 
 /// What gossip needs of this replica.
 pub(super) struct Surroundings {

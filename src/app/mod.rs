@@ -11,6 +11,7 @@ mod node;
 mod pages;
 pub mod peers;
 mod reload;
+mod sampled;
 mod scraping;
 mod settings;
 
@@ -98,18 +99,21 @@ impl Error {
 /// # Errors
 /// Why it ended by itself.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
-    let metrics = Arc::new(Metrics::new()?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = Arc::new(Metrics::new(clock.clone())?);
     let kube = client::connect().await?;
-    let meter = Arc::new(VaultMeter { metrics: metrics.clone(), clock: clock.clone() });
+    let meter = Arc::new(VaultMeter(metrics.clone()));
     let (vault_service, issuer) = vault::Service::new(settings::vault_options(&config), meter)?;
     let namespaces = settings::namespaces(&config.kubernetes.watch_namespace);
     let (feed, watch) = StandbyFeed::new(Feed::new(kube.clone(), namespaces));
+    let feed = Arc::new(feed);
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "kubernetes-vault".to_owned());
     let (announcer, event_writer) = EventAnnouncer::new(kube.clone(), &instance, clock.clone());
     let pages = Arc::new(ReplicaPages {
         metrics: metrics.clone(),
+        clock: clock.clone(),
         watch: feed.health(),
+        feed: feed.clone(),
         events: announcer.counters(),
         raft: OnceLock::new(),
     });
@@ -150,9 +154,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         Some(Ok(node)) => {
             pages.raft.get_or_init(|| node.handle.clone());
             serve_control(&config, &node, &tasks, &background).await;
+            tasks.spawn(sampled::look_at_room(node.raft_dir.clone(), metrics.clone(), background.clone()));
             tasks.spawn(gossip::follow(gossip::Surroundings::of(&node, &metrics), background.clone()));
             let ports = Ports {
-                feed: Arc::new(feed),
+                feed,
                 issuer: Arc::new(issuer),
                 courier: Arc::new(PodCourier::new()?),
                 ledger: Arc::new(node.handle.ledger.clone()),

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Error;
 use super::scraping::ScraperTls;
+use super::{Error, sampled};
 use crate::admin::{self, Pages};
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddr};
@@ -19,10 +19,10 @@ use crate::k8s::client::Client;
 use crate::k8s::events::EventCounters;
 use crate::k8s::health::WatchHealth;
 use crate::k8s::peers;
-use crate::metrics::{Metrics, RaftSampled, Sampled, TlsUse};
+use crate::k8s::standby::StandbyFeed;
+use crate::metrics::{Metrics, TlsUse};
 use crate::raft::gossip::{Change, GossipMeter};
 use crate::raft::service::Handle;
-use crate::raft::status::{Role, Seen};
 use crate::{tls, vault};
 
 /// Serves what is configured until `stop`.
@@ -96,40 +96,36 @@ pub(super) async fn tell_peers(kube: Client, config: Config, metrics: Arc<Metric
 }
 
 /// Tells the metrics how Vault is.
-pub(super) struct VaultMeter {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Arc<dyn Clock>,
-}
+pub(super) struct VaultMeter(pub(super) Arc<Metrics>);
 
 impl vault::Meter for VaultMeter {
     fn renewal(&self, failed: bool) {
-        self.metrics.token_renewed(failed);
+        self.0.token_renewed(failed);
     }
 
     fn token_ttl(&self, seconds: Option<u64>) {
-        let expires = seconds.map_or(0, |ttl| (self.clock.now().0 / 1000).saturating_add(ttl));
-        self.metrics.token_expires(i64::try_from(expires).unwrap_or(i64::MAX));
+        self.0.token_granted(seconds);
     }
 
     fn vault_state(&self, state: &vault::State) {
-        self.metrics.vault_usable(matches!(state, vault::State::Usable));
+        self.0.vault_usable(matches!(state, vault::State::Usable));
     }
 
     fn certificate(&self, failed: bool) {
-        self.metrics.certificate_renewed(failed);
+        self.0.certificate_renewed(failed);
     }
 
     fn ca_changed(&self) {
-        self.metrics.vault_ca_changed();
+        self.0.vault_ca_changed();
     }
 
     fn reloaded(&self, failed: bool) {
-        self.metrics.tls_reloaded(TlsUse::Vault, failed);
+        self.0.tls_reloaded(TlsUse::Vault, failed);
     }
 
     fn trusts(&self, cas: Option<&str>, ours: Option<&str>) {
-        self.metrics.certificate_expires(TlsUse::Vault, cas.and_then(tls::expiry));
-        self.metrics.certificate_expires(TlsUse::VaultClient, ours.and_then(tls::expiry));
+        self.0.certificate_expires(TlsUse::Vault, cas.and_then(tls::expiry));
+        self.0.certificate_expires(TlsUse::VaultClient, ours.and_then(tls::expiry));
     }
 }
 
@@ -157,6 +153,8 @@ impl GossipMeter for PeerMeter {
 /// What the pages of this replica say.
 pub(super) struct ReplicaPages {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) feed: Arc<StandbyFeed>,
     pub(super) watch: Arc<WatchHealth>,
     pub(super) events: Arc<EventCounters>,
     /// Raft, once it runs.
@@ -165,16 +163,7 @@ pub(super) struct ReplicaPages {
 
 impl Pages for ReplicaPages {
     fn metrics(&self) -> Vec<u8> {
-        let watch = self.watch.counts();
-        let raft = self.raft.get();
-        self.metrics.observe(&Sampled {
-            watch_restarts: watch.restarts,
-            undecodable_pods: watch.undecodable,
-            events_dropped: self.events.dropped() + self.events.failed(),
-            raft: raft.and_then(Handle::seen).map(|seen| sample(&seen)),
-            refused: raft.map(Handle::refused).unwrap_or_default(),
-        });
-        self.metrics.render()
+        self.metrics.page(&sampled::sample(self, self.ready().is_ok()))
     }
 
     /// A process whose Raft or delivery is dead ends by itself: whoever answers lives.
@@ -197,18 +186,5 @@ impl Pages for ReplicaPages {
         }
         let cause = self.watch.last_error();
         Err(format!("the watch on pods is not up to date: {}", cause.as_deref().unwrap_or("it has just begun")))
-    }
-}
-
-fn sample(seen: &Seen) -> RaftSampled {
-    RaftSampled {
-        term: seen.term.0,
-        leads: seen.role == Role::Leader,
-        voters: seen.members.iter().filter(|member| member.voter).count(),
-        members: seen.members.len(),
-        lag: seen.committed.zip(seen.applied).map_or(0, |(committed, applied)| committed.saturating_sub(applied)),
-        most_behind: seen.members.iter().filter_map(|member| member.lag).max().unwrap_or(0),
-        entries: seen.entries,
-        tombstones: seen.tombstones,
     }
 }

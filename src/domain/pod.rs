@@ -191,6 +191,11 @@ pub fn decide(pod: &Pod) -> Decision {
     }
 }
 
+/// Whether what the annotation names is a native sidecar.
+pub fn is_sidecar(pod: &Pod) -> bool {
+    matches!(pod.wish, Some(Wish { target: Target::Init { sidecar: true, .. }, .. }))
+}
+
 fn candidate(pod: &Pod, wish: &Wish) -> Result<Option<Candidate>, Refusal> {
     let role = wish.role.as_deref().ok_or(Refusal::AnnotationMissing(ROLE_ANNOTATION))?;
     let container = wish.container.clone().ok_or(Refusal::AnnotationMissing(CONTAINER_ANNOTATION))?;

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::health::WatchHealth;
 use super::watch::Feed;
 use crate::deliver::ports::{PodEvent, PodFeed, ReadError};
-use crate::domain::ids::PodUid;
-use crate::domain::pod::{Phase, Pod};
+use crate::domain::ids::{PodUid, Timestamp};
+use crate::domain::pod::{Decision, Phase, Pod, decide, is_sidecar};
 
 /// Pods with our annotations that are remembered, and as many without: as many as the workflow watches. A few hundred
 /// bytes each. What is beyond is listed anew for a new leader.
@@ -75,6 +75,40 @@ struct Known {
     pod: Arc<Pod>,
     /// The list that it was last seen in, or after.
     list: u64,
+    need: Need,
+}
+
+/// What a pod needs of us, decided when it is seen: whoever counts ten thousand of them must not hold up the watch.
+enum Need {
+    /// Nothing, or nothing yet.
+    Nothing,
+    /// A push: its init container runs, since then if that is known.
+    Push(Option<Timestamp>),
+    /// A correction: it will not be served as it stands.
+    Correction,
+}
+
+impl Need {
+    fn of(pod: &Pod) -> Self {
+        match decide(pod) {
+            // It goes on running when it has what it waited for, so that its state says nothing.
+            Decision::Deliver(_) if is_sidecar(pod) => Self::Nothing,
+            Decision::Deliver(candidate) => Self::Push(candidate.running_since),
+            Decision::Refuse(_) => Self::Correction,
+            Decision::NotOurs | Decision::Wait => Self::Nothing,
+        }
+    }
+}
+
+/// How many pods need what, as the watch shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Pods whose annotated init container runs. Native sidecars are left out: they go on running.
+    pub pushes: u64,
+    /// Since when the first of these does, by its node's clock.
+    pub oldest: Option<Timestamp>,
+    /// Pods that will not be served as they stand.
+    pub corrections: u64,
 }
 
 struct Subscriber {
@@ -107,6 +141,22 @@ impl StandbyFeed {
     /// How the watch is.
     pub fn health(&self) -> Arc<WatchHealth> {
         Arc::clone(&self.health)
+    }
+
+    /// What the pods that are known need of us, whoever leads. Cheap: asked for each page of metrics.
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        for known in self.shared.memory().pods.values() {
+            match known.need {
+                Need::Nothing => {}
+                Need::Push(since) => {
+                    needs.pushes += 1;
+                    needs.oldest = needs.oldest.into_iter().chain(since).min();
+                }
+                Need::Correction => needs.corrections += 1,
+            }
+        }
+        needs
     }
 
     /// How many pods are remembered.
@@ -241,7 +291,7 @@ impl Memory {
             return;
         }
         self.strangers += usize::from(stranger);
-        self.pods.insert(uid.clone(), Known { pod: Arc::clone(pod), list: self.list });
+        self.pods.insert(uid.clone(), Known { pod: Arc::clone(pod), list: self.list, need: Need::of(pod) });
     }
 
     fn forget(&mut self, uid: &PodUid) {

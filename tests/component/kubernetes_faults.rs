@@ -62,7 +62,7 @@ async fn a_pod_that_cannot_be_decoded_hides_no_other(world: &World) -> Result<()
     let checks = async {
         receiver.wait_for(1).await?;
         pod.event(world, "SecretIdDelivered").await?;
-        let met = controller.metric("kubernetesvault_watch_undecodable_pods").await?;
+        let met = controller.metric("kubernetesvault_watch_undecodable_pods_total").await?;
         ensure!(met >= 2.0, "{met} pods were counted");
         let log = controller.log();
         ensure!(log.contains("a pod cannot be decoded and is left out") && log.contains("spoilt"), "not told");

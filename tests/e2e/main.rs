@@ -10,6 +10,7 @@ mod announcements;
 mod bed;
 mod burst;
 mod canary;
+mod certificates;
 mod cluster;
 mod controller;
 mod crashes;
@@ -21,9 +22,11 @@ mod login;
 mod membership;
 mod modes;
 mod outages;
+mod peer_certificates;
 mod replicas;
 mod rollout;
 mod scope;
+mod scraper;
 mod stage;
 mod strangers;
 mod trio;
@@ -79,15 +82,23 @@ type Named = (&'static str, On, Case);
 
 /// Cases of several replicas that lose one: they measure times, and want the machine for themselves.
 fn one_by_one() -> Vec<Named> {
-    let parts: [&[Named]; 6] =
-        [&failover::ALL, &rollout::ALL, &membership::ALL, &strangers::ALL, &full_disk::ALL, &two_clusters::ALL];
+    let parts: [&[Named]; 7] = [
+        &failover::ALL,
+        &rollout::ALL,
+        &membership::ALL,
+        &strangers::ALL,
+        &full_disk::ALL,
+        &two_clusters::ALL,
+        &peer_certificates::ALL,
+    ];
     parts.concat()
 }
 
 /// The longest first, so that they run beside the short ones. Those that want a cluster for themselves come one in
 /// a while: all of them at once would wait for each other in all the threads there are.
 fn beside_each_other() -> Vec<Named> {
-    let parts: [&[Named]; 9] = [
+    let parts: [&[Named]; 10] = [
+        &certificates::ALL,
         &burst::ALL,
         &login::ALL,
         &crashes::ALL,

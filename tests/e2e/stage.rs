@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) replicas: Option<Vec<Value>>,
     /// The section `raft` of the configuration.
     pub(crate) raft: Value,
+    /// The section `prometheus` of the configuration.
+    pub(crate) prometheus: Value,
+    /// What the controller may do in Vault beside its policy.
+    pub(crate) rules: String,
 }
 
 impl Plan {
@@ -61,6 +65,8 @@ impl Plan {
             init_containers: Vec::new(),
             replicas: None,
             raft: json!({}),
+            prometheus: json!({"address": ":9090"}),
+            rules: String::new(),
         }
     }
 }
@@ -99,7 +105,7 @@ impl Stage {
                 "serviceNamespace": system, "service": "kubernetes-vault",
             },
             "raft": plan.raft,
-            "prometheus": {"address": ":9090"},
+            "prometheus": plan.prometheus,
             "log": {"level": "debug"},
         });
         let settings = Settings {
@@ -174,7 +180,7 @@ async fn prepare_vault(cluster: &Cluster, plan: &Plan) -> Result<String> {
     let rules = rules
         .replace("auth/approle/role/sample-app/", &format!("auth/{mount}/role/{name}/"))
         .replace("auth/token/roles/kubernetes-vault\"", &format!("auth/token/roles/{controller}\""));
-    vault.write_policy(&controller, &rules).await?;
+    vault.write_policy(&controller, &(rules + &plan.rules)).await?;
     let definition =
         json!({"allowed_policies": [controller], "period": plan.period, "orphan": true, "renewable": true});
     vault.write(&format!("auth/token/roles/{controller}"), &definition).await?;

@@ -108,7 +108,7 @@ async fn names(trio: &Trio, pod: &str, other: &str, cluster: &str) -> Result<()>
     logs(trio, pod, &[SEVERAL, &format!("peer={ip}"), cluster]).await?;
     eventually(&format!("count of it in the metrics of {pod}"), LIMIT, || async {
         let metrics = trio.stage.controller.metrics_of(&trio.stage.cluster, pod).await?;
-        let count = sample::<f64>(&metrics, "kubernetesvault_peers_refused{cause=\"another_cluster\"}");
+        let count = sample::<f64>(&metrics, "kubernetesvault_peers_refused_total{cause=\"another_cluster\"}");
         Ok(count.filter(|count| *count > 0.0).map(drop))
     })
     .await

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use super::super::fake_api;
 use super::super::slim_pod::SlimPod;
 use super::*;
+use crate::domain::pod::{ContainerState, Target};
 
 /// A feed that the test writes, one stream after another.
 struct Script {
@@ -184,6 +185,36 @@ async fn what_did_not_fit_is_listed_anew_for_a_leader_and_its_replay_is_not_call
         anew.send(event).await.unwrap();
     }
     assert_eq!(hear(&mut events).await, ["restarted", "seen c", "seen d", "synced"]);
+}
+
+fn waits_since(name: &str, since: Option<Timestamp>, sidecar: bool) -> Pod {
+    let mut waiting = pod(name);
+    if let Some(Target::Init { sidecar: is_one, status, .. }) = waiting.wish.as_mut().map(|wish| &mut wish.target) {
+        *is_one = sidecar;
+        status.state = ContainerState::Running { id: Some(name.into()), since };
+    }
+    waiting
+}
+
+// What an operator looks at first, and with no leader nobody but the watch knows it.
+#[tokio::test(start_paused = true)]
+async fn pods_that_wait_are_counted_whoever_leads_and_sidecars_are_not() {
+    let standby = Standby::start(MOST_PODS);
+    assert_eq!(standby.feed.needs(), Needs::default());
+    let mut spoilt = pod("spoilt");
+    spoilt.wish.as_mut().unwrap().role = None;
+    let mut not_yet = pod("not-yet");
+    not_yet.ips.clear();
+    let [late, early, unknown] = [("late", Some(9_000)), ("early", Some(4_000)), ("unknown", None)]
+        .map(|(name, since)| waits_since(name, since.map(Timestamp), false));
+    let sidecar = waits_since("sidecar", Some(Timestamp(1_000)), true);
+    standby.says([PodEvent::Restarted]).await;
+    let all = [late, early, unknown, sidecar, spoilt, not_yet, stranger("stranger")];
+    standby.says(all.map(|pod| PodEvent::Seen(pod.into()))).await;
+    let needs = |pushes, oldest| Needs { pushes, oldest: Some(Timestamp(oldest)), corrections: 1 };
+    assert_eq!(standby.feed.needs(), needs(3, 4_000), "also while the list is not complete");
+    standby.says([PodEvent::Synced, PodEvent::Left(pod("early").into())]).await;
+    assert_eq!(standby.feed.needs(), needs(2, 9_000));
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,8 +44,9 @@ const GREET_EVERY: Duration = Duration::from_secs(5);
 /// Seeds that are heeded, and more than that many replicas nobody has.
 const MAX_SEEDS: usize = 64;
 
-/// Addresses that get a label of their own in metrics, in the life of a process: pods of some dozens of rollouts.
-const MAX_LABELS: usize = 256;
+/// Addresses that get a label of their own in metrics, in the life of a process: pods of eight rollouts of three
+/// replicas. Each of them costs up to four series, and the page is to stay small.
+pub const MAX_LABELS: usize = 24;
 
 /// The label of all further ones.
 const OTHER_LABEL: &str = "other";

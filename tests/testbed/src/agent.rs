@@ -113,6 +113,11 @@ impl NodeAgent {
         Ok(Disk::new(volumes::mount_disk(&self.context.directory, path, bytes)?, bytes))
     }
 
+    /// Where a hostPath of this node is on the machine.
+    pub fn host_path(&self, path: &str) -> Result<PathBuf> {
+        volumes::in_agent(&self.context.directory, path)
+    }
+
     /// What a container printed since its last start.
     pub fn logs(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
         let files = self.log_files(namespace, pod, container)?;

@@ -130,7 +130,8 @@ fn on_node(directory: &Path, source: &HostPathVolumeSource) -> Result<PathBuf> {
     in_agent(kubelet, &source.path)
 }
 
-fn in_agent(kubelet: &Path, path: &str) -> Result<PathBuf> {
+/// The folder of the machine that is `path` on an agent's node.
+pub(crate) fn in_agent(kubelet: &Path, path: &str) -> Result<PathBuf> {
     let path = Path::new(path);
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
         bail!("{path:?} is no path of a node");
