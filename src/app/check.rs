@@ -73,7 +73,12 @@ fn certificates(config: &Config) -> Vec<vault::CertificateRole> {
         mount: mount.clone(),
         role: role.clone(),
     };
-    metrics.map(|issuer| of("prometheus.tls", issuer)).into_iter().collect()
+    let peers = match &config.raft.identity {
+        PeerIdentity::VaultPki(pki) => Some((&pki.mount, &pki.role)),
+        _ => None,
+    };
+    let metrics = metrics.map(|issuer| of("prometheus.tls", issuer));
+    metrics.into_iter().chain(peers.map(|issuer| of("raft.tls", issuer))).collect()
 }
 
 /// What Kubernetes says, and what pods wish; `None` where that is not known.
