@@ -147,7 +147,7 @@ async fn from_vault(around: Surroundings<'_>, scope: Scope, pki: &PeerPki) -> Cl
     let (issued, identity) = match kept {
         Ok(kept) => kept,
         Err(why) => {
-            tracing::info!(why, "a certificate for peers is asked of Vault");
+            tracing::info!(cause = why, "a certificate for peers is asked of Vault");
             first(&vault, &request, &scope, (&origin, &pki.cas), &*clock).await
         }
     };
@@ -199,7 +199,7 @@ async fn first(
             Err(why) => why,
         };
         if told.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-            tracing::warn!(why, "waiting for a certificate for peers from Vault ({origin})");
+            tracing::warn!(cause = why, "waiting for a certificate for peers from Vault ({origin})");
             told = Some(tokio::time::Instant::now());
         }
         failures += 1;

@@ -28,6 +28,7 @@ mod replicas;
 mod rollout;
 mod scope;
 mod scraper;
+mod secured;
 mod stage;
 mod strangers;
 mod trio;
@@ -112,7 +113,7 @@ fn beside_each_other() -> Vec<Named> {
         &replicas::ALL,
     ];
     let mut all = parts.concat();
-    for (index, case) in outages::ALL.into_iter().enumerate() {
+    for (index, case) in outages::ALL.into_iter().chain(secured::ALL).enumerate() {
         all.insert((index * APART).min(all.len()), case);
     }
     all

@@ -95,7 +95,7 @@ impl Stage {
         cluster.namespace(&system).await?;
         let mut vault = plan.vault;
         vault["addr"] = json!("$VAULT_ADDR");
-        if cluster.vault.ca.is_some() {
+        if cluster.vault.ca.is_some() && vault.get("tls").is_none() {
             vault["tls"] = json!({"caCert": "/kubernetes-vault/ca.crt"});
         }
         let config = json!({

@@ -34,6 +34,11 @@ impl Authority {
         self.0.pem()
     }
 
+    /// Its certificate and its key.
+    pub(crate) fn bundle(&self) -> String {
+        self.0.pem() + &self.0.key().serialize_pem()
+    }
+
     /// A certificate that authenticates a client: user name and group of Kubernetes.
     ///
     /// One group, because rcgen keeps one value of each kind in a name.

@@ -102,6 +102,18 @@ impl Vault {
         self.authority.as_ref().map(Authority::pem)
     }
 
+    /// That authority with its key, PEM: for a PKI mount that is to stand for whoever signed its certificate.
+    #[must_use]
+    pub fn ca_bundle(&self) -> Option<String> {
+        self.authority.as_ref().map(Authority::bundle)
+    }
+
+    /// The program, which is the command-line client as well.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Writes with the root token; the answer is the whole JSON, null where there is none.
     pub async fn write(&self, path: &str, body: &Value) -> Result<Value> {
         self.call(Method::POST, path, Some(ROOT_TOKEN), Some(body)).await
