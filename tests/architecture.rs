@@ -426,13 +426,13 @@ fn adapters_see_neither_each_other_nor_the_inside_of_deliver() {
         (
             "src/vault/wrap.rs",
             "use crate::config::Config;",
-            "an adapter sees domain, deliver, clock, causes, crypto, print and nothing else",
+            "an adapter sees domain, deliver, clock, causes, crypto, files, pem, places, print and nothing else",
         ),
         ("src/admin/mod.rs", "use crate::deliver::Service;", "an adapter sees the ports of deliver, not its inside"),
         (
             "src/metrics/mod.rs",
             "fn f() { crate::app::run() }",
-            "an adapter sees domain, deliver, clock, causes, crypto, print and nothing else",
+            "an adapter sees domain, deliver, clock, causes, crypto, files, pem, places, print and nothing else",
         ),
     ] {
         let found = broken(file, text);

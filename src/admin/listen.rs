@@ -1,13 +1,11 @@
 //! Accepting those who ask: in clear, or over TLS with a configuration that may change between two of them.
 //!
-//! Owns the limits on who dials. A handshake costs the processor most, so strangers wait in a place of their own: where
-//! too many shake hands at once, the oldest of them has to go. A scraper that shakes hands in milliseconds passes a
-//! thousand who never finish theirs.
+//! Owns the limits on who dials: how many at once (see [`Crowd`]), and how long each step may take.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,16 +20,12 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::places::{LogLimit, Places};
+use super::crowd::Crowd;
+use crate::places::LogLimit;
 
-/// Connections at once, on each listener: a few scrapers and a kubelet need a handful.
-const MAX_CONNECTIONS: usize = 64;
-
-/// Of these, from one address: a scraper holds one or two.
-const MAX_FROM_ONE: usize = 16;
-
-/// Handshakes under way at once. Beyond it the oldest is given up; at two thousand strangers a second it had 60 ms.
-const MAX_HANDSHAKES: usize = 128;
+/// Connections at once, on each listener, those that still shake hands included. A few scrapers and a kubelet need a
+/// handful; the rest is time for their handshakes while strangers come by the thousand.
+const MAX_CONNECTIONS: usize = 192;
 
 /// A handshake takes milliseconds, on the slowest of links a second.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -42,6 +36,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// A connection lives this long at most: a slow reader cannot keep its place, and a scraper whose CA was removed has to
 /// show its certificate again.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is under way by then may still be finished within this.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Largest request head.
 const HEAD_BYTES: usize = 16 << 10;
@@ -57,25 +54,20 @@ pub trait Door: Send + Sync + 'static {
     fn refused(&self, cause: &'static str);
 }
 
-/// TLS on a listener: the configuration in use now, and who is told.
-#[derive(Clone)]
-pub struct Tls {
-    /// Changes at any time; connections that exist go on under the one they began with. Nobody is let in while it is
-    /// `None`.
-    pub config: watch::Receiver<Option<Arc<ServerConfig>>>,
+/// How a listener is served.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// TLS, where it is set, with the configuration in use now. It changes at any time; connections that exist go on under
+    /// the one they began with. Nobody is let in while it is `None`.
+    pub tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
     /// Is told of strangers.
-    pub door: Arc<dyn Door>,
+    pub door: Option<Arc<dyn Door>>,
 }
 
-/// Serves `routes` on `listener` until `stop`; over TLS where it is given.
-pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, stop: CancellationToken) {
-    let serving = Arc::new(Serving {
-        routes,
-        tls,
-        places: Places::new(MAX_CONNECTIONS, MAX_FROM_ONE),
-        handshakes: Handshakes::default(),
-        told: LogLimit::default(),
-    });
+/// Serves `routes` on `listener` until `stop`.
+pub async fn serve(listener: TcpListener, routes: Router, options: Options, stop: CancellationToken) {
+    let crowd = Crowd::new(MAX_CONNECTIONS);
+    let serving = Arc::new(Serving { routes, options, told: LogLimit::default() });
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -84,7 +76,13 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, stop
         match accepted {
             Ok((stream, from)) => {
                 let (serving, from) = (Arc::clone(&serving), from.ip().to_canonical());
-                tokio::spawn(async move { serving.admit(stream, from).await });
+                let seat = crowd.enter(from);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serving.admit(stream, from) => {}
+                        () = seat.wanted() => serving.refuse(from, "too_many", "too many are connected at once"),
+                    }
+                });
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection could not be accepted");
@@ -96,82 +94,51 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, stop
 
 struct Serving {
     routes: Router,
-    tls: Option<Tls>,
-    places: Arc<Places>,
-    handshakes: Handshakes,
+    options: Options,
     told: LogLimit,
 }
 
 impl Serving {
     async fn admit(&self, stream: TcpStream, from: IpAddr) {
-        let Some(tls) = &self.tls else { return self.converse(stream, from).await };
-        let Some(config) = tls.config.borrow().clone() else { return };
-        let given_up = self.handshakes.begin();
-        let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE_LIMIT, TlsAcceptor::from(config).accept(stream)) => shaken,
-            () = given_up.cancelled() => return self.refuse(tls, from, "too_many", "too many shake hands at once"),
-        };
-        self.handshakes.end(&given_up);
-        match shaken {
-            Ok(Ok(stream)) => self.converse(stream, from).await,
-            Ok(Err(error)) => self.refuse(tls, from, tls.door.cause(&error), &error.to_string()),
-            Err(_) => self.refuse(tls, from, "handshake_timeout", "no handshake in time"),
+        let Some(tls) = &self.options.tls else { return self.converse(stream).await };
+        let Some(config) = tls.borrow().clone() else { return };
+        match timeout(HANDSHAKE_LIMIT, TlsAcceptor::from(config).accept(stream)).await {
+            Ok(Ok(stream)) => self.converse(stream).await,
+            Ok(Err(error)) => {
+                let cause = self.options.door.as_ref().map_or("other", |door| door.cause(&error));
+                self.refuse(from, cause, &error.to_string());
+            }
+            Err(_) => self.refuse(from, "handshake_timeout", "no handshake in time"),
         }
     }
 
-    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, from: IpAddr) {
-        // Beyond the limit the newcomer is dropped: those inside are bounded in time.
-        let place = match self.places.take(from) {
-            Ok(place) => place,
-            Err(why) => {
-                if let Some(tls) = &self.tls {
-                    self.refuse(tls, from, "too_many", why);
-                }
-                return;
-            }
-        };
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_LIMIT)
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.routes.clone()));
-        if let Ok(Err(error)) = timeout(CONNECTION_LIMIT, connection).await {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = sleep(CONNECTION_LIMIT) => {
+                // A page that is being read is not cut.
+                connection.as_mut().graceful_shutdown();
+                timeout(LAST_ANSWER_LIMIT, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "an HTTP connection ended early");
         }
-        drop(place);
     }
 
-    /// Once per address, cause and minute.
-    fn refuse(&self, tls: &Tls, from: IpAddr, cause: &'static str, why: &str) {
-        tls.door.refused(cause);
+    /// Logged once per address, cause and minute.
+    fn refuse(&self, from: IpAddr, cause: &'static str, why: &str) {
+        if let Some(door) = &self.options.door {
+            door.refused(cause);
+        }
         if self.told.due(from, cause) {
-            tracing::warn!(peer = %from, cause, "refused on the metrics port: {why}");
+            tracing::warn!(peer = %from, cause, "refused where metrics or health are served: {why}");
         }
-    }
-}
-
-/// The handshakes under way, the oldest first.
-#[derive(Default)]
-struct Handshakes(Mutex<VecDeque<Handshake>>);
-
-/// One of them: cancelled when it has to make room.
-type Handshake = Arc<CancellationToken>;
-
-impl Handshakes {
-    fn begin(&self) -> Handshake {
-        let handshake = Handshake::default();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push_back(Arc::clone(&handshake));
-        if all.len() > MAX_HANDSHAKES
-            && let Some(oldest) = all.pop_front()
-        {
-            oldest.cancel();
-        }
-        handshake
-    }
-
-    fn end(&self, handshake: &Handshake) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|one| !Arc::ptr_eq(one, handshake));
     }
 }

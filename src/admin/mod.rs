@@ -2,6 +2,7 @@
 //!
 //! Owns the two listeners and what is asked of who dials them. Serves no secret and takes no input: a request is a path.
 
+mod crowd;
 mod listen;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-pub use self::listen::{Door, Tls, serve};
+pub use self::listen::{Door, Options, serve};
 
 /// What the pages say.
 pub trait Pages: Send + Sync + 'static {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -108,23 +109,39 @@ fn from_files(around: &Surroundings<'_>, scope: Scope, files: &PeerFiles) -> Res
 /// What Vault has issued, as it is now.
 struct Held {
     scope: Scope,
-    path: PathBuf,
     issued: Mutex<IssuedPeer>,
     identity: ClusterIdentity,
+    /// What is to be kept on disk.
+    keep: watch::Sender<IssuedPeer>,
+    /// Vault has another CA: what it has issued before is of no use to whoever begins with that one alone.
+    sooner: Notify,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
 
 impl Held {
-    /// Makes the identity anew, uses it, and keeps what it is made of.
+    /// Makes the identity anew, uses it, and has kept what it is made of.
     fn change(&self, change: impl FnOnce(&IssuedPeer) -> IssuedPeer) -> Result<(), String> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&issued);
         let new = ClusterIdentity::from_vault(&self.scope, &changed, self.clock.now());
         self.metrics.tls_reloaded(TlsUse::Peers, new.is_err());
         replace(&self.identity, &new.map_err(|error| with_causes(&error))?, &self.metrics);
-        keep(&self.path, &changed);
+        self.keep.send_replace(changed.clone());
         *issued = changed;
+        Ok(())
+    }
+
+    fn renew(&self, new: IssuedCertificate) -> Result<(), String> {
+        self.change(|former| with_certificate(former.clone(), new))
+    }
+
+    fn believe(&self, cas: &str) -> Result<(), String> {
+        if self.issued.lock().unwrap_or_else(PoisonError::into_inner).cas == cas {
+            return Ok(());
+        }
+        self.change(|former| former.with_cas(cas, self.clock.now()))?;
+        self.sooner.notify_one();
         Ok(())
     }
 }
@@ -144,6 +161,7 @@ async fn from_vault(around: Surroundings<'_>, scope: Scope, pki: &PeerPki) -> Cl
         let identity = ClusterIdentity::from_vault(&scope, &kept, clock.now()).map_err(|error| with_causes(&error))?;
         Ok((kept, identity))
     });
+    let is_new = kept.is_err();
     let (issued, identity) = match kept {
         Ok(kept) => kept,
         Err(why) => {
@@ -151,30 +169,33 @@ async fn from_vault(around: Surroundings<'_>, scope: Scope, pki: &PeerPki) -> Cl
             first(&vault, &request, &scope, (&origin, &pki.cas), &*clock).await
         }
     };
-    keep(&path, &issued);
+    let (keep, kept) = watch::channel(issued.clone());
     let until = identity.validity().map(|validity| validity.not_after);
     metrics.certificate_expires(TlsUse::Peers, until);
     let left = until.unwrap_or_default().saturating_sub(i64::try_from(clock.now().0 / 1000).unwrap_or(i64::MAX));
-    let half = Duration::from_secs(u64::try_from(left).unwrap_or_default()) / 2;
-    let held = Arc::new(Held {
-        scope,
-        path,
-        issued: Mutex::new(issued),
-        identity: identity.clone(),
-        metrics,
-        clock: clock.clone(),
-    });
-    let (renewed, cas, mounts) = (held.clone(), held, pki.cas.clone());
+    let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
+    let (issued, sooner) = (Mutex::new(issued), Notify::new());
+    let held = Held { scope, issued, identity: identity.clone(), keep, sooner, metrics, clock: clock.clone() };
+    let mounts = pki.cas.clone();
     let follow = async move {
-        let now = move || clock.now().0 / 1000;
-        let renew = vault
-            .keep_certificate(request, half, now, |new| renewed.change(|former| with_certificate(former.clone(), new)));
-        let now = cas.clock.clone();
-        let believe = vault.follow_cas(&mounts, |bundle| cas.change(|former| former.with_cas(bundle, now.now())));
-        tokio::join!(renew, believe)
+        let renew = vault.keep_certificate(request, left, &held.sooner, || clock.now().0 / 1000, |new| held.renew(new));
+        let failed = || held.metrics.tls_reloaded(TlsUse::Peers, true);
+        let believe = vault.follow_cas(&mounts, |bundle| held.believe(bundle), failed);
+        tokio::join!(renew, believe, keep_on_disk(path, kept, is_new))
     };
     tasks.spawn(async move { stop.run_until_cancelled(follow).await });
     identity
+}
+
+/// Writes what is to be kept: at once if it `is_new`, and whenever it changes. A disk that stalls holds up nobody else.
+async fn keep_on_disk(path: PathBuf, mut issued: watch::Receiver<IssuedPeer>, is_new: bool) {
+    if is_new {
+        issued.mark_changed();
+    }
+    while let Ok(()) = issued.changed().await {
+        let (path, issued) = (path.clone(), issued.borrow_and_update().clone());
+        let _ = tokio::task::spawn_blocking(move || keep(&path, &issued)).await;
+    }
 }
 
 fn with_certificate(former: IssuedPeer, new: IssuedCertificate) -> IssuedPeer {

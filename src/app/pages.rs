@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::encounters::Encounters;
-use super::scraping::ScraperTls;
+use super::scraping::{ScraperDoor, ScraperTls};
 use super::{Error, sampled};
 use crate::admin::{self, Pages};
 use crate::clock::Clock;
@@ -38,18 +38,19 @@ pub(super) async fn serve_pages(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let health = admin::health_routes(pages.clone());
-    listen(&config.health.address, "health.address", health, None, (tasks, stop)).await;
+    listen(&config.health.address, "health.address", health, admin::Options::default(), (tasks, stop)).await;
     let metrics = admin::metrics_routes(pages.clone());
     let Some(tls) = &config.prometheus.tls else {
-        listen(&config.prometheus.address, "prometheus.address", metrics, None, (tasks, stop)).await;
+        let options = admin::Options { tls: None, door: Some(Arc::new(ScraperDoor(pages.metrics.clone()))) };
+        listen(&config.prometheus.address, "prometheus.address", metrics, options, (tasks, stop)).await;
         return Ok(());
     };
     let tls = ScraperTls::start(config, tls, vault, (pages.metrics.clone(), clock.clone()), tasks, stop)?;
     let (address, own, until) = (config.prometheus.address, tasks.clone(), stop.clone());
     // Where Vault issues the certificate it may be long until there is one.
     tasks.spawn(async move {
-        let Some(tls) = until.run_until_cancelled(tls.listening()).await else { return };
-        listen(&address, "prometheus.address", metrics, Some(tls), (&own, &until)).await;
+        let Some(options) = until.run_until_cancelled(tls.listening()).await else { return };
+        listen(&address, "prometheus.address", metrics, options, (&own, &until)).await;
     });
     Ok(())
 }
@@ -59,13 +60,13 @@ async fn listen(
     address: &ListenAddr,
     key: &str,
     routes: axum::Router,
-    tls: Option<admin::Tls>,
+    options: admin::Options,
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) {
     let ip = address.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     match bind_any(SocketAddr::new(ip, address.port)).await {
         Ok(listener) => {
-            tasks.spawn(admin::serve(listener, routes, tls, stop.clone()));
+            tasks.spawn(admin::serve(listener, routes, options, stop.clone()));
         }
         Err(error) => {
             tracing::warn!(%address, %error, "nothing is served there; choose an address that this process may bind with {key}");

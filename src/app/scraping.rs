@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -81,7 +81,8 @@ impl ScraperTls {
             Some(ClientCas::VaultPki(mounts)) => {
                 let (own, vault, mounts) = (Arc::clone(&this), vault.clone(), mounts.clone());
                 follow(Box::pin(async move {
-                    vault.follow_cas(&mounts, |bundle| own.believe_vault(bundle)).await;
+                    let failed = || own.metrics.tls_reloaded(TlsUse::MetricsClients, true);
+                    vault.follow_cas(&mounts, |bundle| own.believe_vault(bundle), failed).await;
                 }));
             }
         }
@@ -105,8 +106,10 @@ impl ScraperTls {
                 let (own, vault) = (Arc::clone(&this), vault.clone());
                 let clock = own.clock.clone();
                 follow(Box::pin(async move {
-                    let now = move || clock.now().0 / 1000;
-                    vault.keep_certificate(request, Duration::ZERO, now, |issued| own.show_vault(&issued)).await;
+                    let (now, never) = (move || clock.now().0 / 1000, Notify::new());
+                    vault
+                        .keep_certificate(request, Duration::ZERO, &never, now, |issued| own.show_vault(&issued))
+                        .await;
                 }));
             }
         }
@@ -114,11 +117,11 @@ impl ScraperTls {
     }
 
     /// What admin listens with, once it is complete. Never completes where it never is.
-    pub(super) async fn listening(self: &Arc<Self>) -> admin::Tls {
+    pub(super) async fn listening(self: &Arc<Self>) -> admin::Options {
         let mut config = self.config.subscribe();
         // The sender is `self`.
         let _ = config.wait_for(Option::is_some).await;
-        admin::Tls { config, door: Arc::clone(self) as Arc<dyn admin::Door> }
+        admin::Options { tls: Some(config), door: Some(Arc::new(ScraperDoor(Arc::clone(&self.metrics)))) }
     }
 
     fn show_files(&self, cert: &Path, key: &Path) -> Result<(), tls::Error> {
@@ -172,13 +175,16 @@ impl ScraperTls {
     }
 }
 
-impl admin::Door for ScraperTls {
+/// Counts who is not let in to the metrics.
+pub(super) struct ScraperDoor(pub(super) Arc<Metrics>);
+
+impl admin::Door for ScraperDoor {
     fn cause(&self, error: &io::Error) -> &'static str {
         tls::scraper_refusal(error)
     }
 
     fn refused(&self, cause: &'static str) {
-        self.metrics.scraper_refused(cause);
+        self.0.scraper_refused(cause);
     }
 }
 

@@ -146,11 +146,23 @@ fn by_login(login: &Login) -> PeerIdentity {
 /// Going on without what is there, but wrong, would be another trust decision than the one that was made: all that is
 /// wrong is a problem.
 fn read_certificates(section: &Section<'_>, cx: &mut Context<'_>) -> Option<PeerIdentity> {
+    let problems_before = cx.problems.len();
     let files = ["certFile", "certKey", "caCert"].map(|name| (name, section.text(name, cx)));
     let backend = section.text("vaultCertBackend", cx);
     let role = section.text("vaultCertRole", cx);
     let cas = section.list("vaultCABackends", cx);
     let vault = [&backend, &role].into_iter().flatten().map(|setting| &setting.spot);
+    let empty = files.iter().map(|(name, setting)| (*name, setting.is_some())).chain([
+        ("vaultCertBackend", backend.is_some()),
+        ("vaultCertRole", role.is_some()),
+        ("vaultCABackends", cas.is_some()),
+    ]);
+    for (name, is_set) in empty {
+        let spot = section.spot(name);
+        if spot.at.is_some() && !is_set && cx.problems.len() == problems_before {
+            cx.problem(&spot, "is empty: remove the key, or set the environment variable that it names");
+        }
+    }
     let first_of_vault = vault.chain(cas.as_ref().map(|setting| &setting.spot)).next();
     let first_file = files.iter().find_map(|(_, setting)| setting.as_ref());
     if let (Some(spot), Some(file)) = (first_of_vault, first_file) {

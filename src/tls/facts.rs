@@ -55,9 +55,10 @@ pub(super) fn check_server(chain: &[CertificateDer<'_>], now: Timestamp) -> Resu
     if usage.is_some_and(|usage| !usage.value.any && !usage.value.server_auth) {
         return Err("it is not for servers: its extended key usage lacks server authentication".to_owned());
     }
-    let validity = validity(chain)?;
-    validity.check(now)?;
-    Ok(validity)
+    // What else is in the chain may be a root that clients do not need.
+    let own = leaf.validity();
+    Validity { not_before: own.not_before.timestamp(), not_after: own.not_after.timestamp() }.check(now)?;
+    validity(chain)
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -120,7 +120,7 @@ impl ClusterIdentity {
     /// # Errors
     /// What peers would refuse at `now`, and why.
     pub fn from_vault(scope: &Scope, issued: &IssuedPeer, now: Timestamp) -> Result<Self, Error> {
-        let read = issued.read()?;
+        let read = issued.read(now)?;
         let verifier = verifier(scope, read.roots, Naming::Uri)?;
         issued::check(scope, &verifier, &read.chain, now)?;
         let validity = facts::validity(&read.chain).ok();
@@ -138,6 +138,18 @@ impl ClusterIdentity {
     /// When what we show to peers is valid; `None` for a derived one, which always is.
     pub fn validity(&self) -> Option<Validity> {
         self.version().validity
+    }
+
+    /// From now on `stream` ends when its other end is not believed any more. Looks at it once more where that may have
+    /// changed while it shook hands: whoever delays its handshake must not slip through.
+    fn guard<S>(&self, stream: S, chain: &[CertificateDer<'_>], shook: &Arc<Version>) -> io::Result<Guarded<S>> {
+        let guarded = self.connected.guard(stream, chain);
+        let now = self.version();
+        if Arc::ptr_eq(&now, shook) || now.verifier.believes(chain, UnixTime::now()) {
+            return Ok(guarded);
+        }
+        let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        Err(io::Error::new(io::ErrorKind::InvalidData, refused))
     }
 
     fn version(&self) -> Arc<Version> {
@@ -185,11 +197,12 @@ impl ClusterIdentity {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = TlsAcceptor::from(self.server(channel)).accept(stream).await?;
+        let version = self.version();
+        let stream = TlsAcceptor::from(Arc::clone(&version.ends(channel).server)).accept(stream).await?;
         let session = stream.get_ref().1;
         check_protocol(session.alpn_protocol(), channel)?;
         let chain = session.peer_certificates().unwrap_or_default().to_vec();
-        Ok(self.connected.guard(stream, &chain))
+        self.guard(stream, &chain, &version)
     }
 
     /// The handshake with whom we have connected to. Sets no limit of time. That the peer believes us shows only with
@@ -201,11 +214,13 @@ impl ClusterIdentity {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = TlsConnector::from(self.client(channel)).connect(Self::server_name(), stream).await?;
+        let version = self.version();
+        let connector = TlsConnector::from(Arc::clone(&version.ends(channel).client));
+        let stream = connector.connect(Self::server_name(), stream).await?;
         let session = stream.get_ref().1;
         check_protocol(session.alpn_protocol(), channel)?;
         let chain = session.peer_certificates().unwrap_or_default().to_vec();
-        Ok(self.connected.guard(stream, &chain))
+        self.guard(stream, &chain, &version)
     }
 }
 

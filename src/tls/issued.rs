@@ -20,6 +20,9 @@ use super::verify::{PeerVerifier, Scope};
 use crate::domain::ids::Timestamp;
 use crate::pem::{append, certificate_blocks};
 
+/// More than a certificate, its key and a few CAs take.
+const TYPICAL_BYTES: usize = 64 * 1024;
+
 /// Of the form on disk.
 const VERSION: u8 = 1;
 
@@ -79,8 +82,13 @@ impl IssuedPeer {
             cas: self.cas.clone(),
             former: self.former.clone(),
         };
+        // Growing would leave copies of the key behind that nobody wipes.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(TYPICAL_BYTES));
         // It fails for maps with keys that are no strings, and there is none.
-        Zeroizing::new(serde_json::to_vec(&kept).unwrap_or_default())
+        if serde_json::to_writer(&mut *bytes, &kept).is_err() {
+            bytes.clear();
+        }
+        bytes
     }
 
     /// From the disk.
@@ -117,7 +125,7 @@ impl IssuedPeer {
         Self { cas: cas.to_owned(), former, ..self.clone() }
     }
 
-    pub(super) fn read(&self) -> Result<FromFiles, Error> {
+    pub(super) fn read(&self, now: Timestamp) -> Result<FromFiles, Error> {
         let unfit = |why: String| Error::Issued { why };
         let mut chain = pem::certificates(self.certificate.as_bytes()).map_err(|why| unfit(why.to_owned()))?;
         for ca in &self.ca_chain {
@@ -126,7 +134,8 @@ impl IssuedPeer {
         let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes());
         let key = key.map_err(|_| unfit("its private_key is no PEM private key".to_owned()))?;
         let mut cas = self.cas.clone();
-        self.former.iter().for_each(|former| append(&mut cas, &former.certificate));
+        let believed = self.former.iter().filter(|former| former.until > now.0 / 1000);
+        believed.for_each(|former| append(&mut cas, &former.certificate));
         let cas = pem::certificates(cas.as_bytes()).map_err(|why| unfit(format!("the CAs of peers: {why}")))?;
         Ok(FromFiles { chain, key, roots: pem::roots(cas).map_err(unfit)? })
     }

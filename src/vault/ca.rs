@@ -79,7 +79,9 @@ impl fmt::Display for Fingerprint {
 
 /// The bundle, `None` for the public roots. Over plain http there is nothing to verify, and the reference pushes none.
 ///
-/// `verified` is a client that verifies Vault already, if there is one: then what a PKI mount says is as good as that.
+/// `verified` is a client that verifies Vault already, if there is one: then what a PKI mount says is as good as that, and
+/// nothing else is believed. First use is at the start, and not whenever somebody stands in between for a moment. What is
+/// pinned may come from anybody.
 pub(super) async fn load(
     options: &Options,
     url: &Url,
@@ -98,10 +100,12 @@ pub(super) async fn load(
             Ok(Some(pem))
         }
         Ca::Pki { mounts, fingerprints } => {
-            if let Some(client) = verified
-                && let Ok(bundle) = of_mounts(client, mounts, fingerprints).await
-            {
-                return Ok(Some(bundle));
+            if let Some(client) = verified {
+                match of_mounts(client, mounts, fingerprints).await {
+                    Ok(bundle) => return Ok(Some(bundle)),
+                    Err(stopped) if fingerprints.is_empty() => return Err(stopped),
+                    Err(_) => {}
+                }
             }
             let tls = client_config(&Trust::Anyone, &options.tls)?;
             let client = Client::new(url, options.namespace.as_deref(), Some(tls), proxies)?;

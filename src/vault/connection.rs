@@ -25,6 +25,10 @@ use crate::files::{LOOK_EVERY, Watched};
 /// How often PKI mounts are asked for their CA while all is well: one small request.
 const ASK_MOUNTS_EVERY: Duration = Duration::from_secs(60);
 
+/// A root that the mount names no more stays believed for so long after Vault last needed it: a Vault of several nodes
+/// gets its new certificate on one after another, and each look meets one of them.
+const OLD_ROOT_STAYS: Duration = Duration::from_secs(600);
+
 /// See the module.
 pub(super) struct Connector<'a> {
     pub(super) options: &'a Options,
@@ -43,6 +47,8 @@ enum Outcome {
     Both,
     /// The old is in use, and why.
     Kept(String),
+    /// Vault did not answer, which is told elsewhere.
+    Silent,
 }
 
 impl Connector<'_> {
@@ -63,15 +69,21 @@ impl Connector<'_> {
         Ok(client)
     }
 
+    /// The files that concern the connection. To be made before the first of them is read.
+    pub(super) fn watched(&self) -> Watched {
+        Watched::new(self.paths())
+    }
+
     /// Follows changes, for ever.
-    pub(super) async fn follow(&self) {
+    pub(super) async fn follow(&self, mut watched: Watched) {
         if self.url.scheme() != "https" {
             return std::future::pending().await;
         }
-        let mut watched = Watched::new(self.paths());
         let mut asked = Instant::now();
         // What is new and could not be used yet is tried again, and told once.
         let (mut pending, mut told) = (false, false);
+        // When Vault still needed the root that goes.
+        let mut needed: Option<Instant> = None;
         loop {
             sleep(LOOK_EVERY).await;
             let changed = watched.changed();
@@ -81,26 +93,26 @@ impl Connector<'_> {
                 continue;
             }
             asked = Instant::now();
-            let outcome = self.look(changed || pending).await;
-            // Mounts that cannot be asked are Vault's trouble, which is told elsewhere.
-            let quiet = !(changed || pending);
-            pending = match outcome {
-                Outcome::Same => false,
+            let rests = needed.is_none_or(|at| at.elapsed() >= OLD_ROOT_STAYS);
+            match self.look(changed || pending, rests).await {
+                Outcome::Same => pending = !rests,
+                Outcome::Silent => {}
                 Outcome::Adopted => {
                     tracing::info!("the TLS settings towards Vault have changed and are used from now on");
                     self.session.meter.reloaded(false);
-                    told = false;
-                    false
+                    (pending, told, needed) = (false, false, None);
                 }
                 Outcome::Both => {
-                    tracing::warn!(
-                        "Vault has a new CA and does not show a certificate of it yet: both are believed until it does"
-                    );
-                    self.session.meter.reloaded(false);
-                    true
+                    if needed.is_none() {
+                        tracing::warn!(
+                            "Vault has a new CA and does not show a certificate of it yet: both are believed until it does"
+                        );
+                        self.session.meter.reloaded(false);
+                    }
+                    (pending, needed) = (true, Some(Instant::now()));
                 }
                 Outcome::Kept(cause) => {
-                    if (changed || !told) && !quiet {
+                    if changed || !told {
                         tracing::warn!(
                             cause,
                             "new TLS settings towards Vault cannot be used; the old ones stay in use"
@@ -108,9 +120,9 @@ impl Connector<'_> {
                         self.session.meter.reloaded(true);
                         told = true;
                     }
-                    !quiet
+                    pending |= changed;
                 }
-            };
+            }
         }
     }
 
@@ -126,30 +138,32 @@ impl Connector<'_> {
     }
 
     /// Looks at what is configured now. `force`: also where the CAs are the same, since our own certificate may be new.
-    async fn look(&self, force: bool) -> Outcome {
+    /// `rests`: a root that goes was not needed for so long that it may.
+    async fn look(&self, force: bool, rests: bool) -> Outcome {
         let Some(current) = self.session.client() else { return Outcome::Same };
         let used = self.session.address().ca_bundle.clone();
         let wanted = match ca::load(self.options, self.url, self.proxies, Some(&current)).await {
             Ok(wanted) => wanted,
-            Err(stopped) => return Outcome::Kept(stopped.into_trouble().to_string()),
+            Err(Stopped::Trouble(_)) => return Outcome::Silent,
+            Err(Stopped::Fatal(fatal)) => return Outcome::Kept(crate::causes::with_causes(&fatal)),
         };
         if wanted == used && !force {
             return Outcome::Same;
         }
+        let is_pki = matches!(self.options.tls.ca, Ca::Pki { .. });
         let cause = match self.try_out(wanted.as_deref()).await {
+            Ok(_) if is_pki && !rests && wanted != used => return Outcome::Same,
             Ok(client) => return self.take(client, wanted, used.as_deref(), Outcome::Adopted),
             Err(cause) => cause,
         };
         // A mount says what Vault's CA is; a file is an order, which is carried out as a whole or not at all.
-        let (Ca::Pki { .. }, Some(old), Some(new)) = (&self.options.tls.ca, used.as_deref(), wanted) else {
-            return Outcome::Kept(cause);
-        };
+        let (true, Some(old), Some(new)) = (is_pki, used.as_deref(), wanted) else { return Outcome::Kept(cause) };
         let both = match ca::union(old, &new) {
-            Ok(both) if both == old => return Outcome::Same,
             Ok(both) => both,
             Err(fatal) => return Outcome::Kept(fatal.to_string()),
         };
         match self.try_out(Some(&both)).await {
+            Ok(_) if both == old => Outcome::Both,
             Ok(client) => self.take(client, Some(both), Some(old), Outcome::Both),
             Err(_) => Outcome::Kept(cause),
         }

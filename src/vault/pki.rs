@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answer::{Data, secret};
@@ -24,6 +25,9 @@ use crate::domain::delivery::VaultTrouble;
 /// A certificate is not asked for more often than this: each costs Vault a key and an entry in its store. One that
 /// lives for less than twice as long is of little use.
 const LEAST: Duration = Duration::from_secs(5);
+
+/// Over how long replicas are spread that have to renew at once.
+const SPREAD: Duration = Duration::from_secs(10);
 
 /// How often CAs are asked for: a root that was replaced is believed within a minute.
 const LOOK_AT_CAS_EVERY: Duration = Duration::from_secs(60);
@@ -76,23 +80,28 @@ pub type Taken = Result<(), String>;
 impl Handle {
     /// Keeps a certificate alive: asks for one, hands it to `take`, and asks for the next at half of its life, for ever.
     ///
-    /// `first_at` is when the first one is due, where an earlier one is still in use. `now` tells the time in Unix
-    /// seconds. Each series of tries counts once, as the reference counts.
+    /// `left` is what is left of an earlier one that is in use; the first is due at half of it, or as soon as `sooner` says
+    /// so. `now` tells the time in Unix seconds. Each series of tries counts once, as the reference counts.
     pub async fn keep_certificate(
         &self,
         request: CertificateRequest,
-        first_in: Duration,
+        left: Duration,
+        sooner: &Notify,
         now: impl Fn() -> u64 + Send,
         mut take: impl FnMut(IssuedCertificate) -> Taken + Send,
     ) {
         let session = &self.shared.session;
-        let (mut due, mut left) = (Instant::now() + first_in, first_in);
+        let (mut due, mut expires) = (Instant::now() + left / 2, Instant::now() + left);
         let quiet = Quiet::default();
         loop {
-            sleep_until(due).await;
+            tokio::select! {
+                () = sleep_until(due) => {}
+                // Replicas learn of a new CA in the same minute, and need not ask in the same moment.
+                () = sooner.notified() => sleep(SPREAD.mul_f64(rand::random())).await,
+            }
             session.usable().await;
             let began = Instant::now();
-            let limit = series_limit(left.max(LEAST));
+            let limit = series_limit(expires.saturating_duration_since(began).max(LEAST));
             let mut failures = 0;
             let issued = loop {
                 let cause = match issue(session, &request).await.map_err(|trouble| trouble.to_string()) {
@@ -121,16 +130,25 @@ impl Handle {
                 sleep(again).await;
             };
             session.meter.certificate(issued.is_none());
-            (due, left) = match issued {
-                Some(ttl) => (Instant::now() + (ttl / 2).max(LEAST), ttl / 2),
-                None => (Instant::now() + rest(left.saturating_sub(began.elapsed())).max(LEAST), left / 2),
+            due = match issued {
+                Some(ttl) => {
+                    expires = Instant::now() + ttl;
+                    Instant::now() + (ttl / 2).max(LEAST)
+                }
+                None => Instant::now() + rest(expires.saturating_duration_since(Instant::now())).max(LEAST),
             };
         }
     }
 
     /// Hands the CA certificates of `mounts`, PEM, to `take`: now, and whenever they have changed, for ever. They come over
-    /// the connection that is verified as all others are.
-    pub async fn follow_cas(&self, mounts: &[String], mut take: impl FnMut(&str) -> Taken + Send) {
+    /// the connection that is verified as all others are. `failed` hears once when Vault refuses them: an issuer that was
+    /// deleted stays believed until the mount names another one.
+    pub async fn follow_cas(
+        &self,
+        mounts: &[String],
+        mut take: impl FnMut(&str) -> Taken + Send,
+        failed: impl Fn() + Send,
+    ) {
         let session = &self.shared.session;
         let quiet = Quiet::default();
         let (mut known, mut failures) = (String::new(), 0);
@@ -145,7 +163,12 @@ impl Handle {
                     }
                     Err(why) => Some(why),
                 },
-                Err(cause) => Some(cause),
+                Err(cause) => {
+                    if failures == 0 {
+                        failed();
+                    }
+                    Some(cause)
+                }
             };
             failures = if cause.is_some() { failures + 1 } else { 0 };
             if let Some(cause) = cause

@@ -74,24 +74,36 @@ impl Service {
     /// # Errors
     /// Vault has answered, and what it said will not change by waiting; or a file of the configuration is unusable.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), Fatal> {
-        let start = async {
-            let connector = self.connector();
-            let client = self.patiently(|| connector.connect()).await?;
-            let held = self.patiently(|| login::obtain(&client, &self.options.login)).await?;
-            Ok::<_, Fatal>((client, held))
-        };
-        let (client, held) = tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            started = start => started?,
-        };
-        tracing::info!(vault.addr = %self.options.address, "logged in to Vault");
         let connector = self.connector();
-        let keeper = Keeper::new(Arc::clone(&self.session), client, &self.options.login, held).run(&cancel);
+        // Before they are read for the first time: what changes from now on is noticed.
+        let watched = connector.watched();
+        let start = async {
+            let client = self.patiently(|| connector.connect()).await?;
+            Ok::<_, Fatal>(client)
+        };
+        let client = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            connected = start => connected?,
+        };
+        let keep = async {
+            let log_in = async || {
+                // A corrected CA may have brought another one since the last try.
+                let client = self.session.client().unwrap_or_else(|| Arc::clone(&client));
+                login::obtain(&client, &self.options.login).await
+            };
+            let held = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                held = self.patiently(log_in) => held?,
+            };
+            tracing::info!(vault.addr = %self.options.address, "logged in to Vault");
+            let client = self.session.client().unwrap_or(client);
+            Keeper::new(Arc::clone(&self.session), client, &self.options.login, held).run(&cancel).await;
+            Ok(())
+        };
         tokio::select! {
-            () = keeper => {}
-            () = connector.follow() => {}
+            ended = keep => ended,
+            () = connector.follow(watched) => Ok(()),
         }
-        Ok(())
     }
 
     fn connector(&self) -> Connector<'_> {

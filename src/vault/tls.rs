@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::error::Fatal;
@@ -56,7 +57,8 @@ pub(super) fn client_config(trust: &Trust<'_>, tls: &Tls) -> Result<ClientConfig
 pub(super) fn certificates(key: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Fatal> {
     let bad = |why: String| Fatal::Certificate { key, why };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = found.map_err(|cause| bad(format!("it is not PEM: {cause}")))?;
+    // The decoder's words quote a line, which in a file that was named by mistake may be a key.
+    let found = found.map_err(|_| bad("it is not PEM".to_owned()))?;
     if found.is_empty() {
         return Err(bad("it holds no PEM certificate".to_owned()));
     }
@@ -78,11 +80,21 @@ pub(super) fn text(key: &'static str, path: &Path) -> Result<String, Fatal> {
 
 fn read_identity(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Fatal> {
     let (cert_key, key_key) = ("vault.tls.clientCert", "vault.tls.clientKey");
+    let bad = |key, path: &Path, why: &str| Fatal::Certificate { key, why: format!("{}: {why}", path.display()) };
     let chain = certificates(cert_key, &text(cert_key, &client.certificate)?)?;
-    let key = read_file(key_key, &client.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&key)
-        // The decoder's words could quote the key.
-        .map_err(|_| Fatal::Certificate { key: key_key, why: "it holds no PEM private key".to_owned() })?;
+    let leaf = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    let (_, leaf) = leaf.ok_or_else(|| bad(cert_key, &client.certificate, "it is no X.509 certificate"))?;
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    if now > leaf.validity().not_after.timestamp() {
+        return Err(bad(cert_key, &client.certificate, "it has expired: renew it"));
+    }
+    let pem = read_file(key_key, &client.key)?;
+    if pem.windows(9).any(|window| window == b"ENCRYPTED") {
+        return Err(bad(key_key, &client.key, "the key is encrypted: store it in clear, readable by this user alone"));
+    }
+    // The decoder's words could quote the key.
+    let key =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|_| bad(key_key, &client.key, "it holds no PEM private key"))?;
     Ok((chain, key))
 }
 

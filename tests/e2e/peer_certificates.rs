@@ -1,6 +1,7 @@
 //! Replicas that know each other by certificates which are renewed while they deliver; and a real Prometheus that scrapes
 //! all of them over mutual TLS.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::stage::Plan;
 use super::trio::{Trio, stateful_set};
 
 /// How often a certificate is replaced.
-const ROTATIONS: u64 = 3;
+const ROTATIONS: usize = 3;
 /// Vault's are replaced at half of their life. Twice of what that takes.
 const PATIENCE: Duration = LIFE.saturating_mul(4);
 /// Where Prometheus listens, on the testbed's own network.
@@ -62,7 +63,10 @@ async fn by_vault(cluster: Arc<Cluster>) -> Result<()> {
     let scrapers = Scrapers { cluster: &cluster, trio: &trio, pki: &pki, ca: &ca };
     let prometheus = Prometheus::start(&cluster, &ca, &scrapers).await?;
 
+    let before = scrapers.refused().await?;
     trio.blame(rotates(&trio, &scrapers).await).await?;
+    let after = scrapers.refused().await?;
+    ensure!(before == after, "peers were refused: {before} before, {after} after");
     ensure!(trio.settled(3).await? == leader, "renewed certificates brought another leader");
     trio.blame(prometheus.never_missed_one().await).await?;
 
@@ -70,10 +74,10 @@ async fn by_vault(cluster: Arc<Cluster>) -> Result<()> {
     let pods = trio.pods().await?;
     let follower = pods.iter().find(|pod| **pod != leader).context("no follower")?;
     cluster.bed()?.vault()?.seal().await?;
-    trio.signal(follower, Signal::KILL)?;
+    let killed = trio.signal(follower, Signal::KILL);
     let together = trio.settled(3).await;
     cluster.bed()?.vault()?.unseal().await?;
-    together?;
+    killed.and(together)?;
     let last = create(&trio.stage, "last", 2).await?;
     served(&trio, &last).await
 }
@@ -102,6 +106,14 @@ async fn by_files(cluster: Arc<Cluster>) -> Result<()> {
     let trio = Trio::up(&cluster, plan).await?;
     let leader = trio.settled(3).await?;
 
+    let refused_by_all = async || {
+        let mut all = 0;
+        for pod in trio.pods().await? {
+            all += refused(&trio.stage.controller.metrics_of(&cluster, &pod).await?)?;
+        }
+        anyhow::Ok(all)
+    };
+    let before = refused_by_all().await?;
     // The usual way of a CA: it is believed before it is shown, and the old one goes when nobody shows it any more.
     let both = old.pem() + &new.pem();
     for (step, (ca, believed)) in [(&old, both.clone()), (&new, both), (&new, new.pem())].into_iter().enumerate() {
@@ -120,9 +132,7 @@ async fn by_files(cluster: Arc<Cluster>) -> Result<()> {
         });
         trio.blame(followed.await).await?;
     }
-    for pod in trio.pods().await? {
-        nobody_was_refused(&trio.stage.controller.metrics_of(&cluster, &pod).await?)?;
-    }
+    ensure!(refused_by_all().await? == before, "peers were refused");
     ensure!(trio.settled(3).await? == leader, "replaced certificates brought another leader");
     // Half a pair is no pair: it is told, and the old one stays in use.
     folder.swap(&[("tls.crt", &new.issue(&[SERVICE])?.certificate), ("tls.key", "half"), ("ca.crt", &new.pem())])?;
@@ -141,11 +151,8 @@ fn reloads(metrics: &str) -> Result<u64> {
     sample(metrics, series).context("reloads are not counted")
 }
 
-fn nobody_was_refused(metrics: &str) -> Result<()> {
-    let series = "kubernetesvault_peers_refused_total{cause=\"stranger\"}";
-    let refused: u64 = sample(metrics, series).context("refusals are not counted")?;
-    ensure!(refused == 0, "{refused} peers were refused");
-    Ok(())
+fn refused(metrics: &str) -> Result<u64> {
+    sample(metrics, "kubernetesvault_peers_refused_total{cause=\"stranger\"}").context("refusals are not counted")
 }
 
 /// Who may scrape the replicas.
@@ -166,6 +173,15 @@ impl Scrapers<'_> {
         Ok(self.cluster.bed()?.node_of(namespace, pod)?.network(namespace, pod)?.ip.into())
     }
 
+    /// How many peers were refused by all of them.
+    async fn refused(&self) -> Result<u64> {
+        let mut all = 0;
+        for pod in self.trio.pods().await? {
+            all += refused(&self.page(&pod).await?)?;
+        }
+        Ok(all)
+    }
+
     async fn page(&self, pod: &str) -> Result<String> {
         Ok(scrape(self.address(pod)?, self.ca, Some(&self.own().await?)).await?.0)
     }
@@ -174,17 +190,18 @@ impl Scrapers<'_> {
 /// Each replica renews what it shows to peers three times, while pods are served all the time.
 async fn rotates(trio: &Trio, scrapers: &Scrapers<'_>) -> Result<()> {
     let begun = Instant::now();
+    let mut seen: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
     for round in 0_u32.. {
         ensure!(begun.elapsed() < PATIENCE, "certificates were not renewed {ROTATIONS} times in {PATIENCE:?}");
         let pods = create(&trio.stage, &format!("round-{round}"), 2).await?;
         served(trio, &pods).await?;
-        let mut least = u64::MAX;
         for pod in trio.pods().await? {
             let metrics = scrapers.page(&pod).await?;
-            nobody_was_refused(&metrics)?;
-            least = least.min(reloads(&metrics)?);
+            let series = "kubernetesvault_certificate_expiry_timestamp_seconds{use=\"peers\"}";
+            seen.entry(pod).or_default().insert(sample(&metrics, series).context("no expiry")?);
         }
-        if least >= ROTATIONS {
+        // The first one, and each that followed.
+        if seen.values().all(|expiries| expiries.len() > ROTATIONS) {
             return Ok(());
         }
     }
@@ -196,6 +213,8 @@ struct Prometheus {
     _process: Child,
     http: reqwest::Client,
     targets: usize,
+    /// Since when all of them were up.
+    up: Instant,
 }
 
 impl Prometheus {
@@ -238,9 +257,10 @@ impl Prometheus {
             .spawn()
             .context("Prometheus does not start; scripts/prerequisites installs it")?;
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let started = Self { _process: process, http, targets: count };
+        let mut started = Self { _process: process, http, targets: count, up: Instant::now() };
         let up = || async { Ok((started.value("sum(up)").await? == Some(count)).then_some(())) };
         eventually("all targets up in Prometheus", LIMIT, up).await?;
+        started.up = Instant::now();
         Ok(started)
     }
 
@@ -253,9 +273,9 @@ impl Prometheus {
         Ok(value.and_then(|value| value.parse().ok()))
     }
 
-    /// Since all of them were up, over the last minute.
+    /// Since all of them were up.
     async fn never_missed_one(&self) -> Result<()> {
-        let least = self.value("min(min_over_time(up[60s]))").await?;
+        let least = self.value(&format!("min(min_over_time(up[{}s]))", self.up.elapsed().as_secs())).await?;
         let seen = self.value("count(kubernetesvault_build_info)").await?;
         ensure!(seen == Some(self.targets), "Prometheus knows {seen:?} replicas");
         ensure!(least == Some(1), "Prometheus missed a scrape");

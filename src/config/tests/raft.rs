@@ -159,6 +159,8 @@ fn certificates_from_vault_come_first_and_their_cas_from_the_same_mount_unless_n
 #[test]
 fn half_of_what_vault_needs_to_issue_for_peers_is_refused_whatever_else_there_is() {
     for (flow, key, says) in [
+        ("caCert: $UNSET_IN_TESTS", "caCert", "is empty"),
+        ("vaultCABackends: $UNSET_IN_TESTS", "vaultCABackends", "is empty"),
         ("vaultCertRole: peer", "vaultCertRole", "needs raft.tls.vaultCertBackend"),
         ("vaultCertBackend: pki", "vaultCertBackend", "needs raft.tls.vaultCertRole"),
         ("vaultCABackends: pki", "vaultCABackends", "needs raft.tls.vaultCertBackend and raft.tls.vaultCertRole"),

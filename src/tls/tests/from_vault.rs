@@ -2,6 +2,7 @@
 
 use super::from_files::{NOW, OURS, Pki};
 use super::*;
+use crate::domain::ids::Timestamp;
 
 const URI: &str = "kubernetes-vault://kube-system/kubernetes-vault/peer";
 
@@ -60,6 +61,13 @@ async fn peers_come_together_while_the_ca_is_replaced() {
         load(&IssuedPeer { former: former.former, ..renewed })
     };
     assert_friends(&behind, &ahead).await;
+    // Until the last certificate of the former one has run out.
+    let later = Timestamp(NOW.0 + u64::try_from(PEER_TTL.as_millis()).unwrap());
+    let renewed = mk_issued(&new, &[URI]);
+    let former = mk_issued(&old, &[URI]).with_cas(&new.ca.pem(), NOW).former;
+    let ahead = ClusterIdentity::from_vault(&scope(), &IssuedPeer { former, ..renewed }, later).ok().unwrap();
+    let (called, served) = meet(&behind, &ahead).await;
+    assert!(called.is_err() && served.is_err(), "a former CA is not believed for ever");
     let stranger = load(&mk_issued(&new, &[URI]));
     let (called, served) = meet(&behind, &stranger).await;
     assert!(called.is_err() && served.is_err(), "who never believed the former CA does not now");

@@ -59,3 +59,26 @@ async fn a_peer_of_a_ca_that_was_removed_is_disconnected_at_once_and_does_not_co
     let (_, served) = meet(&stranger, &ours).await;
     assert_eq!(served, Err(PeerTlsFailure::AnotherCa));
 }
+
+// Whoever of a removed CA begins its handshake before, and ends it after.
+#[tokio::test]
+async fn a_handshake_that_is_under_way_meanwhile_does_not_slip_through() {
+    let (staying, leaving) = (Pki::new(), Pki::new());
+    let both = staying.write("both.pem", &(staying.ca.pem() + &leaving.ca.pem()));
+    let paths = staying.issue(&[OURS], |_| {});
+    let ours = load(&PeerFiles { ca: both.clone(), ..paths.clone() });
+    let stranger = load(&PeerFiles { ca: both, ..leaving.issue(&[OURS], |_| {}) });
+    // Too small for a flight of the handshake: the ends take turns.
+    let (near, far) = duplex(64);
+    let accepting = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.accept(Channel::Raft, far).await.map(drop) }
+    });
+    // The server has begun; the client has said nothing yet.
+    tokio::task::yield_now().await;
+    ours.replace(&load(&paths));
+    let connecting = tokio::spawn(async move { stranger.connect(Channel::Raft, near).await.map(drop) });
+    let error = accepting.await.unwrap().unwrap_err();
+    assert_eq!(explain(&error), PeerTlsFailure::AnotherCa);
+    let _ = connecting.await.unwrap();
+}

@@ -5,6 +5,9 @@ use std::sync::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::*;
 use crate::deliver::ports::VaultAddress;
@@ -44,6 +47,42 @@ async fn vault(shows: &Ca, named: &Arc<Mutex<String>>) -> Fake {
     .await
 }
 
+/// An address behind which servers change; whoever was connected before has to connect anew.
+struct Relay {
+    url: String,
+    target: watch::Sender<String>,
+}
+
+impl Relay {
+    async fn to(fake: &Fake) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let (target, chosen) = watch::channel(authority(&fake.url));
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut chosen = chosen.clone();
+                tokio::spawn(async move {
+                    let to = chosen.borrow_and_update().clone();
+                    let mut far = TcpStream::connect(to).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = chosen.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { url, target }
+    }
+
+    fn now(&self, fake: &Fake) {
+        self.target.send_replace(authority(&fake.url));
+    }
+}
+
+fn authority(url: &str) -> String {
+    url.trim_start_matches("https://").to_owned()
+}
+
 struct Rig {
     options: Options,
     url: Url,
@@ -61,17 +100,21 @@ impl Rig {
         Self { options, url, session, told }
     }
 
-    /// From now on Vault is elsewhere: its certificate was replaced.
-    fn moved(&mut self, to: &Fake) {
-        self.url = Url::parse(&to.url).unwrap();
-    }
-
     async fn connect(&self) {
         self.with(async |connector| connector.connect().await.map(drop).map_err(Stopped::into_trouble).unwrap()).await;
     }
 
     async fn look(&self) -> Outcome {
-        self.with(async |connector| connector.look(false).await).await
+        self.with(async |connector| connector.look(false, true).await).await
+    }
+
+    /// While the old root was needed a moment ago. The first look may find its connection cut.
+    async fn look_soon_after(&self) -> Outcome {
+        self.with(async |connector| match connector.look(false, false).await {
+            Outcome::Silent => connector.look(false, false).await,
+            outcome => outcome,
+        })
+        .await
     }
 
     async fn with<T>(&self, act: impl AsyncFnOnce(&Connector<'_>) -> T) -> T {
@@ -96,17 +139,35 @@ async fn both_roots_are_believed_until_vault_shows_a_certificate_of_the_new_one(
     let (old, new) = (mk_ca(), mk_ca());
     let named = Arc::new(Mutex::new(old.pem()));
     let (before, after) = (vault(&old, &named).await, vault(&new, &named).await);
-    let mut rig = Rig::new(&before.url, pki(Vec::new()));
+    let relay = Relay::to(&before).await;
+    let rig = Rig::new(&relay.url, pki(Vec::new()));
     rig.connect().await;
     assert!(matches!(rig.look().await, Outcome::Same));
     *named.lock().unwrap() = new.pem();
     assert!(matches!(rig.look().await, Outcome::Both));
     assert_eq!((rig.believed(), *rig.told.ca_changes.lock().unwrap()), (2, 1));
-    assert!(matches!(rig.look().await, Outcome::Same), "it waits");
-    rig.moved(&after);
+    assert!(matches!(rig.look().await, Outcome::Both), "it is still needed");
+    relay.now(&after);
+    assert!(matches!(rig.look_soon_after().await, Outcome::Same), "another node may show the old one");
+    assert_eq!(rig.believed(), 2);
     assert!(matches!(rig.look().await, Outcome::Adopted));
     assert_eq!((rig.believed(), *rig.told.ca_changes.lock().unwrap()), (1, 2));
     assert!(matches!(rig.look().await, Outcome::Same));
+}
+
+// Whoever stands in between for a moment, with a CA of their own, must not be believed from then on.
+#[tokio::test]
+async fn what_an_unverified_server_says_is_believed_at_the_start_alone() {
+    let (ours, theirs) = (mk_ca(), mk_ca());
+    let genuine = vault(&ours, &Arc::new(Mutex::new(ours.pem()))).await;
+    let impostor = vault(&theirs, &Arc::new(Mutex::new(theirs.pem()))).await;
+    let relay = Relay::to(&genuine).await;
+    let rig = Rig::new(&relay.url, pki(Vec::new()));
+    rig.connect().await;
+    relay.now(&impostor);
+    assert!(matches!(rig.look().await, Outcome::Silent));
+    assert_eq!(rig.session.address().ca_bundle.as_deref(), Some(&*ours.pem()));
+    assert_eq!(*rig.told.ca_changes.lock().unwrap(), 0);
 }
 
 #[tokio::test]
@@ -130,7 +191,8 @@ async fn a_file_is_followed_once_vault_proves_itself_by_it() {
     let (before, after) = (vault(&old, &named).await, vault(&new, &named).await);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), old.pem()).unwrap();
-    let mut rig = Rig::new(&before.url, super::Ca::File(file.path().to_owned()));
+    let relay = Relay::to(&before).await;
+    let rig = Rig::new(&relay.url, super::Ca::File(file.path().to_owned()));
     rig.connect().await;
     for (content, says) in [(new.pem(), "vault.tls.caCert"), (String::new(), "no PEM certificate")] {
         std::fs::write(file.path(), content).unwrap();
@@ -139,7 +201,7 @@ async fn a_file_is_followed_once_vault_proves_itself_by_it() {
         assert_eq!(rig.session.address().ca_bundle.as_deref(), Some(&*old.pem()));
     }
     std::fs::write(file.path(), new.pem()).unwrap();
-    rig.moved(&after);
+    relay.now(&after);
     assert!(matches!(rig.look().await, Outcome::Adopted));
     assert_eq!(rig.session.address().ca_bundle.as_deref(), Some(&*new.pem()), "init containers are given it, too");
     assert!(matches!(rig.options.login, Login::Token { .. }), "no token was needed");

@@ -33,9 +33,11 @@ async fn rig(script: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) ->
 /// Keeps a certificate until `done` of what was taken.
 async fn kept(rig: &Rig, done: usize, take: impl Fn(usize) -> Taken + Send + Sync) -> usize {
     let taken = AtomicUsize::new(0);
+    let never = Notify::new();
     let keep = rig.handle.keep_certificate(
         mk_request(),
         Duration::ZERO,
+        &never,
         || NOW,
         |issued| {
             assert_eq!((issued.certificate.as_str(), issued.ca_chain.len()), ("the certificate", 1));
@@ -93,6 +95,48 @@ async fn what_is_of_no_use_is_asked_for_anew() {
     rig.until(|rig| *rig.told.certificates.lock().unwrap() == [false]).await;
 }
 
+// Bad-input row: Vault down at renewal time.
+#[tokio::test]
+async fn a_series_that_fails_is_counted_and_followed_by_another() {
+    let rig = rig(|_| None).await;
+    let never = Notify::new();
+    let keep = rig.handle.keep_certificate(
+        mk_request(),
+        Duration::ZERO,
+        &never,
+        || NOW,
+        |_| unreachable!("nothing is issued"),
+    );
+    tokio::select! {
+        () = keep => unreachable!("it goes on for ever"),
+        () = rig.until(|rig| *rig.told.certificates.lock().unwrap() == [true]) => {}
+    }
+    assert!((2..10).contains(&rig.fake.count(ISSUE)), "tried again, and not without a pause");
+}
+
+#[tokio::test]
+async fn one_that_is_wanted_sooner_comes_before_it_is_due() {
+    let rig = rig(|seen| (seen.path == ISSUE).then(|| issued(3600))).await;
+    let sooner = Notify::new();
+    sooner.notify_one();
+    let taken = AtomicUsize::new(0);
+    let hour = Duration::from_secs(3600);
+    let keep = rig.handle.keep_certificate(
+        mk_request(),
+        hour,
+        &sooner,
+        || NOW,
+        |_| {
+            taken.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        },
+    );
+    tokio::select! {
+        () = keep => unreachable!("it goes on for ever"),
+        () = rig.until(|_| taken.load(Ordering::Relaxed) == 1) => {}
+    }
+}
+
 // Bad-input row: PKI mount missing.
 #[tokio::test]
 async fn what_vault_says_of_a_mount_that_is_not_there_is_told() {
@@ -110,13 +154,33 @@ async fn a_bundle_is_handed_over_when_it_is_new() {
     let rig = rig(move |seen| seen.path.ends_with("/ca/pem").then(|| Reply::says(200, &body))).await;
     let bundles = Mutex::new(Vec::new());
     let mounts = ["one".to_owned(), "two".to_owned()];
-    let follow = rig.handle.follow_cas(&mounts, |bundle| {
-        bundles.lock().unwrap().push(bundle.to_owned());
-        Ok(())
-    });
+    let follow = rig.handle.follow_cas(
+        &mounts,
+        |bundle| {
+            bundles.lock().unwrap().push(bundle.to_owned());
+            Ok(())
+        },
+        || unreachable!("nothing failed"),
+    );
     tokio::select! {
         () = follow => unreachable!("it goes on for ever"),
         () = rig.until(|_| !bundles.lock().unwrap().is_empty()) => {}
     }
     assert_eq!(*bundles.lock().unwrap(), [format!("{pem}{pem}")]);
+}
+
+#[tokio::test]
+async fn cas_that_vault_refuses_are_told_once_and_asked_for_again() {
+    let rig = rig(|_| None).await;
+    let failures = AtomicUsize::new(0);
+    let mounts = ["gone".to_owned()];
+    let failed = || {
+        failures.fetch_add(1, Ordering::Relaxed);
+    };
+    let follow = rig.handle.follow_cas(&mounts, |_| unreachable!("there is none"), failed);
+    tokio::select! {
+        () = follow => unreachable!("it goes on for ever"),
+        () = rig.until(|rig| rig.fake.count("/v1/gone/ca/pem") >= 2) => {}
+    }
+    assert_eq!(failures.load(Ordering::Relaxed), 1);
 }
