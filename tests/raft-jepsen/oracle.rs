@@ -23,6 +23,8 @@ struct Attempt {
     sent: bool,
     /// The pod that it was meant for.
     pod: Option<PodUid>,
+    /// Whom the push came to: another one's container, where its address was reused.
+    came_to: Option<u64>,
     accepted_by: Option<u64>,
     verdict: Option<(Verdict, u8, usize)>,
     neutralise_tried: bool,
@@ -120,7 +122,8 @@ impl Reading {
                     Instance { kind: *kind, pod: pod.clone(), accepted: Vec::new(), code: None, mistaken: false };
                 self.instances.insert(*instance, fresh);
             }
-            What::Pushed { instance, meant_for, .. } => {
+            What::Pushed { instance, meant_for, attempt } => {
+                self.attempts.entry(attempt.clone()).or_default().came_to = Some(*instance);
                 let Some(known) = self.instances.get_mut(instance) else { return };
                 known.mistaken |= known.pod != *meant_for;
             }
@@ -178,8 +181,10 @@ impl Reading {
             let of_use = taken.filter(|instance| !instance.mistaken && instance.code.is_none_or(|code| code == 0));
             let wrong = match verdict {
                 // The Go version says 200 before its work, and to a push that it drops; and who names no attempt leaves
-                // the ledger to conclude which it was. Ours does neither.
-                Verdict::Accepted => taken.is_none() && self.is_ours(attempt),
+                // the ledger to conclude which it was. Ours does neither. It is whoever the push came to that counts: a Go
+                // container at a reused address says 200 to what was meant for one of ours (seed 4205), which is served
+                // anew when it still answers later.
+                Verdict::Accepted => taken.is_none() && self.came_to_ours(attempt),
                 Verdict::Refused | Verdict::NeverSent => of_use.is_some(),
                 Verdict::Unknown | Verdict::Lost => false,
             };
@@ -196,9 +201,10 @@ impl Reading {
         broken
     }
 
-    fn is_ours(&self, attempt: &Attempt) -> bool {
+    fn came_to_ours(&self, attempt: &Attempt) -> bool {
         let meant = |instance: &&Instance| Some(&instance.pod) == attempt.pod.as_ref();
-        self.instances.values().find(meant).is_some_and(|instance| instance.kind == Kind::Ours)
+        let reached = attempt.came_to.and_then(|instance| self.instances.get(&instance));
+        reached.or_else(|| self.instances.values().find(meant)).is_some_and(|instance| instance.kind == Kind::Ours)
     }
 
     /// What Vault has in the end.
