@@ -179,8 +179,8 @@ async fn from_vault(around: Surroundings<'_>, scope: Scope, pki: &PeerPki) -> Cl
     let mounts = pki.cas.clone();
     let follow = async move {
         let renew = vault.keep_certificate(request, left, &held.sooner, || clock.now().0 / 1000, |new| held.renew(new));
-        let failed = || held.metrics.tls_reloaded(TlsUse::Peers, true);
-        let believe = vault.follow_cas(&mounts, |bundle| held.believe(bundle), failed);
+        let failing = |failing| held.metrics.tls_reloaded(TlsUse::Peers, failing);
+        let believe = vault.follow_cas(&mounts, |bundle| held.believe(bundle), failing);
         tokio::join!(renew, believe, keep_on_disk(path, kept, is_new))
     };
     tasks.spawn(async move { stop.run_until_cancelled(follow).await });

@@ -81,8 +81,8 @@ impl ScraperTls {
             Some(ClientCas::VaultPki(mounts)) => {
                 let (own, vault, mounts) = (Arc::clone(&this), vault.clone(), mounts.clone());
                 follow(Box::pin(async move {
-                    let failed = || own.metrics.tls_reloaded(TlsUse::MetricsClients, true);
-                    vault.follow_cas(&mounts, |bundle| own.believe_vault(bundle), failed).await;
+                    let failing = |failing| own.metrics.tls_reloaded(TlsUse::MetricsClients, failing);
+                    vault.follow_cas(&mounts, |bundle| own.believe_vault(bundle), failing).await;
                 }));
             }
         }

@@ -141,20 +141,25 @@ impl Handle {
     }
 
     /// Hands the CA certificates of `mounts`, PEM, to `take`: now, and whenever they have changed, for ever. They come over
-    /// the connection that is verified as all others are. `failed` hears once when Vault refuses them: an issuer that was
-    /// deleted stays believed until the mount names another one.
+    /// the connection that is verified as all others are. `failing` hears when Vault begins to refuse them (an issuer that was
+    /// deleted stays believed until the mount names another one), and when it ends.
     pub async fn follow_cas(
         &self,
         mounts: &[String],
         mut take: impl FnMut(&str) -> Taken + Send,
-        failed: impl Fn() + Send,
+        failing: impl Fn(bool) + Send,
     ) {
         let session = &self.shared.session;
         let quiet = Quiet::default();
-        let (mut known, mut failures) = (String::new(), 0);
+        let (mut known, mut failures, mut refused) = (String::new(), 0, false);
         loop {
             session.usable().await;
-            let cause = match fetch_cas(session, mounts).await {
+            let fetched = fetch_cas(session, mounts).await;
+            if fetched.is_err() != refused {
+                refused = fetched.is_err();
+                failing(refused);
+            }
+            let cause = match fetched {
                 Ok(bundle) if bundle == known => None,
                 Ok(bundle) => match take(&bundle) {
                     Ok(()) => {
@@ -163,12 +168,7 @@ impl Handle {
                     }
                     Err(why) => Some(why),
                 },
-                Err(cause) => {
-                    if failures == 0 {
-                        failed();
-                    }
-                    Some(cause)
-                }
+                Err(cause) => Some(cause),
             };
             failures = if cause.is_some() { failures + 1 } else { 0 };
             if let Some(cause) = cause
