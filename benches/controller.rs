@@ -95,9 +95,14 @@ impl Controller {
         waited.await.with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
     }
 
+    /// Its page of metrics.
+    pub(crate) async fn page(&self) -> Result<String> {
+        Ok(self.http.get(&self.metrics).send().await?.text().await?)
+    }
+
     /// The sum of a metric's series whose line contains `label`.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
-        let page = self.http.get(&self.metrics).send().await?.text().await?;
+        let page = self.page().await?;
         let is_of = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let lines = page.lines().filter(|line| is_of(line) && line.contains(label));
         Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
