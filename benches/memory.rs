@@ -12,7 +12,7 @@ use testbed::poll_until;
 use crate::controller::Controller;
 use crate::etcd;
 use crate::receivers::Receivers;
-use crate::report::{Report, Target, quantile};
+use crate::report::{Report, Target};
 use crate::rig::Rig;
 use crate::sizes::Sizes;
 
@@ -29,9 +29,6 @@ const QUIET_USER: &str = "bench-quiet";
 const AGENT: &str = "kubernetes-vault/";
 const TEN_MINUTES: f64 = 600.0;
 const KIB_PER_MIB: f64 = 1_024.0;
-const BYTES_PER_KIB: f64 = 1_024.0;
-/// Scrapes, for a p99 that ten of them decide.
-const SCRAPES: usize = 1_000;
 
 /// A controller that has nothing to do, from the start of the run to its end.
 pub(crate) struct Quiet {
@@ -118,35 +115,11 @@ async fn pending(rig: &Rig, sizes: &Sizes, report: &mut Report, controller: &Con
     let delivered = controller.rss_kib()?;
     let each = |kib: f64| (kib - before) / count as f64;
     report.row("rss_kib_per_pending", each(delivered), "KiB", Target::AtMost(4.0), "-");
-    page(rig, sizes, report, controller).await?;
     report.note(format!(
         "memory per pending pod: {count} annotated pods whose init container is reported running and has been served \
          (the most that a pending pod can cost), buffers that the allocator kept included; before their init containers \
          started it was {:.2} KiB",
         each(waiting)
-    ));
-    Ok(())
-}
-
-/// The page of metrics, with as many pending pods again whose init container has not started.
-async fn page(rig: &Rig, sizes: &Sizes, report: &mut Report, controller: &Controller) -> Result<()> {
-    report.say("metrics: creating as many pending pods again");
-    let count = usize::from(sizes.pending);
-    let pods: Vec<_> = (0..count).map(|n| FakePod::asking_for(PENDING, &format!("next-{n}"), PENDING)).collect();
-    fake_pods::for_all(&pods, |_, pod| fake_pods::create_pending(&rig.client, pod)).await?;
-    tokio::time::sleep(REST).await;
-    let (mut took, mut largest) = (Vec::with_capacity(SCRAPES), 0);
-    for _ in 0..SCRAPES {
-        let start = Instant::now();
-        largest = controller.page().await?.len().max(largest);
-        took.push(start.elapsed().as_secs_f64() * 1_000.0);
-    }
-    report.row("metrics_p99_ms", quantile(&mut took, 0.99)?, "ms", Target::AtMost(5.0), "-");
-    report.row("metrics_kib", largest as f64 / BYTES_PER_KIB, "KiB", Target::AtMost(64.0), "-");
-    let waiting = controller.metric("kubernetesvault_waiting_pods", "").await?;
-    report.note(format!(
-        "metrics: {SCRAPES} scrapes one after another with {} pending pods, of which {waiting:.0} count as waiting",
-        2 * count
     ));
     Ok(())
 }

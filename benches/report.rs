@@ -14,7 +14,7 @@ pub(crate) enum Target {
 }
 
 /// The rows of the table, in its order.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "delivery_p50_ms",
     "delivery_p99_ms",
     "start_to_token_p50_ms",
@@ -41,6 +41,7 @@ const NAMES: [&str; 26] = [
     "cpu_percent_idle",
     "metrics_p99_ms",
     "metrics_kib",
+    "stranger_slowdown",
 ];
 
 struct Row {
