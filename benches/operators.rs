@@ -184,8 +184,7 @@ async fn pages(rig: &Rig, replicas: &mut Replicas, sizes: &Sizes, report: &mut R
     let leader = replicas.settled().await?;
     report.say("metrics: reading pages");
     let (mut slowest, mut largest, mut each) = (0.0_f64, 0.0_f64, Vec::new());
-    for (n, controller) in replicas.all().iter().enumerate() {
-        let read = Pages::read(controller).await?;
+    for (n, read) in read(replicas.all()).await?.into_iter().enumerate() {
         let role = if n == leader { "the leader" } else { "a follower" };
         each.push(format!("{role} p50 {:.2}, p99 {:.2}, CPU {:.2} ms a page", read.p50, read.p99, read.cpu));
         (slowest, largest) = (slowest.max(read.p99), largest.max(read.kib));
@@ -193,7 +192,7 @@ async fn pages(rig: &Rig, replicas: &mut Replicas, sizes: &Sizes, report: &mut R
     report.row("metrics_p99_ms", slowest, "ms", Target::AtMost(5.0), "-");
     report.row("metrics_kib", largest, "KiB", Target::AtMost(64.0), "-");
     report.note(format!(
-        "metrics: {SCRAPES} pages of each replica one after another, {} pods pending, {count} of them served: {}",
+        "metrics: {SCRAPES} pages of each replica in turn, one after another, {} pods pending, {count} of them served: {}",
         2 * count,
         each.join("; ")
     ));
@@ -210,16 +209,22 @@ struct Pages {
     kib: f64,
 }
 
-impl Pages {
-    async fn read(controller: &Controller) -> Result<Self> {
-        let (mut took, mut largest, before) = (Vec::new(), 0, controller.cpu_ms()?);
-        for _ in 0..SCRAPES {
+/// Reads [`SCRAPES`] pages of each. They take turns, so that what else this machine does hits all alike.
+async fn read(replicas: &[Controller]) -> Result<Vec<Pages>> {
+    let cpu = || replicas.iter().map(Controller::cpu_ms).collect::<Result<Vec<_>>>();
+    let before = cpu()?;
+    let (mut took, mut largest) = (vec![Vec::new(); replicas.len()], vec![0; replicas.len()]);
+    for _ in 0..SCRAPES {
+        for (n, controller) in replicas.iter().enumerate() {
             let start = Instant::now();
-            largest = controller.page().await?.len().max(largest);
-            took.push(start.elapsed().as_secs_f64() * 1_000.0);
+            largest[n] = controller.page().await?.len().max(largest[n]);
+            took[n].push(start.elapsed().as_secs_f64() * 1_000.0);
         }
-        let cpu = (controller.cpu_ms()? - before) / f64::from(SCRAPES);
-        let (p50, p99) = (quantile(&mut took, 0.5)?, quantile(&mut took, 0.99)?);
-        Ok(Self { p50, p99, cpu, kib: largest as f64 / BYTES_PER_KIB })
     }
+    let used = cpu()?.into_iter().zip(before).map(|(after, before)| (after - before) / f64::from(SCRAPES));
+    let page = |((took, largest), cpu): ((&mut Vec<f64>, usize), f64)| {
+        let (p50, p99) = (quantile(took, 0.5)?, quantile(took, 0.99)?);
+        Ok(Pages { p50, p99, cpu, kib: largest as f64 / BYTES_PER_KIB })
+    };
+    took.iter_mut().zip(largest).zip(used).map(page).collect()
 }
