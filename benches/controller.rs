@@ -1,13 +1,14 @@
 //! One controller as a process of its own: start, look, stop.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::poll_until;
 use tokio::process::{Child, Command};
 
@@ -26,6 +27,17 @@ pub(crate) struct Settings {
     pub(crate) raft_dir: Option<PathBuf>,
     /// All replicas; none: it is alone.
     pub(crate) peers: Vec<String>,
+    /// How its metrics are protected; in clear where this is not said.
+    pub(crate) metrics_tls: Option<MetricsTls>,
+}
+
+/// Metrics over mutual TLS.
+#[derive(Clone)]
+pub(crate) struct MetricsTls {
+    /// `prometheus.tls`.
+    pub(crate) section: Value,
+    /// Who may read the page.
+    pub(crate) scraper: reqwest::Client,
 }
 
 /// How it is ended.
@@ -40,6 +52,7 @@ pub(crate) struct Controller {
     child: Child,
     pub(crate) pid: u32,
     pub(crate) started: Instant,
+    pub(crate) metrics_address: SocketAddr,
     metrics: String,
     ready: String,
     http: reqwest::Client,
@@ -56,14 +69,19 @@ impl Controller {
     pub(crate) async fn start_with(rig: &Rig, user: String, namespaces: &str, settings: Settings) -> Result<Self> {
         let kubeconfig = rig.bed.control_plane().kubeconfig_for(&user)?;
         let port = PORT.fetch_add(2, Ordering::Relaxed);
-        let (metrics, health) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
+        let [metrics, health] = [port, port + 1].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let plain = || reqwest::Client::builder().no_proxy().tls_certs_only(Vec::new()).build();
+        let (scheme, tls, http) = match settings.metrics_tls {
+            Some(MetricsTls { section, scraper }) => ("https", section, scraper),
+            None => ("http", Value::Null, plain()?),
+        };
         // JSON is YAML.
         let raft_dir = settings.raft_dir.unwrap_or_else(|| rig.bed.directory().join(format!("{user}.raft")));
         let config = json!({
             "raftDir": raft_dir, "raft": {"peers": settings.peers},
             "vault": {"addr": rig.bed.vault()?.address(), "token": rig.token},
             "kubernetes": {"watchNamespace": namespaces, "serviceNamespace": "default", "service": "kubernetes"},
-            "prometheus": {"address": metrics}, "health": {"address": health},
+            "prometheus": {"address": metrics, "tls": tls}, "health": {"address": health},
         });
         let path = rig.bed.directory().join(format!("{user}.yml"));
         let log = rig.bed.directory().join(format!("{user}.log"));
@@ -78,9 +96,10 @@ impl Controller {
             command,
             child,
             started,
-            metrics: format!("http://{metrics}/metrics"),
+            metrics_address: metrics,
+            metrics: format!("{scheme}://{metrics}/metrics"),
             ready: format!("http://{health}/readyz"),
-            http: reqwest::Client::builder().no_proxy().tls_certs_only(Vec::new()).build()?,
+            http,
             log,
         })
     }
@@ -95,9 +114,14 @@ impl Controller {
         waited.await.with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
     }
 
+    /// Its page of metrics.
+    pub(crate) async fn page(&self) -> Result<String> {
+        Ok(self.http.get(&self.metrics).send().await?.text().await?)
+    }
+
     /// The sum of a metric's series whose line contains `label`.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
-        let page = self.http.get(&self.metrics).send().await?.text().await?;
+        let page = self.page().await?;
         let is_of = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let lines = page.lines().filter(|line| is_of(line) && line.contains(label));
         Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())

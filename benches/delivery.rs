@@ -46,12 +46,12 @@ pub(crate) async fn measure(rig: &Rig, controller: &Controller, sizes: &Sizes, r
     Ok(())
 }
 
-/// The same of pods in the namespace `section`, whoever serves it; `block` sets their addresses apart.
+/// The same of pods in the namespace `section`, whoever serves it; `block` sets their names and addresses apart.
 pub(crate) async fn latencies(rig: &Rig, section: &str, block: u16, sizes: &Sizes) -> Result<Latencies> {
     let address = |number: u16| address(block * BLOCK + number);
     let mut receivers = Receivers::new()?;
     let pods: Vec<_> =
-        (0..sizes.deliveries).map(|n| FakePod::asking_for(section, &format!("pod-{n}"), section)).collect();
+        (0..sizes.deliveries).map(|n| FakePod::asking_for(section, &format!("pod-{block}-{n}"), section)).collect();
     fake_pods::for_all(&pods, |_, pod| fake_pods::create_pending(&rig.client, pod)).await?;
     for number in 0..sizes.deliveries {
         receivers.listen(address(number)).await?;

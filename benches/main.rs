@@ -3,10 +3,11 @@
 //! One run, one testbed, one section after the other; prints a table and writes `target/bench.json`. Options:
 //! `--small` tries everything with a tenth of the pods, `--full` waits until ten idle minutes have passed,
 //! `--burst` measures the bursts alone, `--ledger` the ledger alone,
-//! `--replicas` what three replicas do, `--memory` memory with many pods; `--million` lets the ledger take a million
-//! deliveries.
+//! `--replicas` what three replicas do, `--memory` memory with many pods, `--operators` pages of metrics and strangers;
+//! `--million` lets the ledger take a million deliveries.
 
 mod burst;
+mod certificates;
 mod controller;
 mod cpu;
 mod delivery;
@@ -14,11 +15,13 @@ mod etcd;
 mod init_container;
 mod ledger;
 mod memory;
+mod operators;
 mod receivers;
 mod replicas;
 mod report;
 mod rig;
 mod sizes;
+mod strangers;
 
 use anyhow::Result;
 
@@ -50,6 +53,9 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     if sizes.replicas_alone {
         return replicas::measure(rig, sizes, report).await;
     }
+    if sizes.operators_alone {
+        return operators::measure(rig, sizes, report).await;
+    }
     if sizes.memory_alone {
         let (controller, alone) = memory::idle(rig, report).await?;
         controller.stop().await?;
@@ -67,6 +73,7 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     burst::measure(rig, sizes, report).await?;
     ledger::measure(rig, sizes, report).await?;
     replicas::measure(rig, sizes, report).await?;
+    operators::measure(rig, sizes, report).await?;
     memory::crowd(rig, sizes, alone, report).await?;
     quiet.finish(rig, sizes, report).await
 }

@@ -12,7 +12,7 @@ use testbed::fake_pods::{self, FakePod, simulated_ip};
 use testbed::{network, poll_until};
 use tokio::net::TcpStream;
 
-use crate::controller::{Controller, Settings, Signal};
+use crate::controller::{Controller, MetricsTls, Settings, Signal};
 use crate::receivers::Receivers;
 use crate::report::{Report, Target, quantile};
 use crate::rig::Rig;
@@ -41,11 +41,19 @@ pub(crate) struct Replicas {
 impl Replicas {
     /// Starts them one after another: each takes the first address on which nobody listens yet.
     pub(crate) async fn start(rig: &Rig, user: &str, namespaces: &str) -> Result<Self> {
+        Self::start_with(rig, user, namespaces, None).await
+    }
+
+    /// The same, with metrics protected as `tls` says.
+    pub(crate) async fn start_with(rig: &Rig, user: &str, namespaces: &str, tls: Option<&MetricsTls>) -> Result<Self> {
         let peers: Vec<String> = addresses().map(|ip| ip.to_string()).collect();
         let mut controllers = Vec::new();
         for (n, ip) in addresses().enumerate() {
-            let settings =
-                Settings { raft_dir: Some(rig.bed.directory().join(format!("{user}-{n}.raft"))), peers: peers.clone() };
+            let settings = Settings {
+                raft_dir: Some(rig.bed.directory().join(format!("{user}-{n}.raft"))),
+                peers: peers.clone(),
+                metrics_tls: tls.cloned(),
+            };
             controllers.push(Controller::start_with(rig, format!("{user}-{n}"), namespaces, settings).await?);
             let listens = || async { Ok(TcpStream::connect((ip, ledger::PORT)).await.ok().map(drop)) };
             poll_until("a replica that listens", LIMIT, listens).await?;
@@ -71,6 +79,15 @@ impl Replicas {
             Ok((all_vote && leaders.len() == 1).then(|| leaders[0]))
         });
         settled.await.with_context(|| self.logs())
+    }
+
+    pub(crate) fn all(&self) -> &[Controller] {
+        &self.controllers
+    }
+
+    /// Where peers dial the `n`th.
+    pub(crate) fn address(n: usize) -> IpAddr {
+        simulated_ip(REPLICAS + u16::try_from(n).unwrap_or_default())
     }
 
     fn logs(&self) -> String {

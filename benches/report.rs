@@ -14,7 +14,7 @@ pub(crate) enum Target {
 }
 
 /// The rows of the table, in its order.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 27] = [
     "delivery_p50_ms",
     "delivery_p99_ms",
     "start_to_token_p50_ms",
@@ -39,6 +39,9 @@ const NAMES: [&str; 24] = [
     "disk_mib_1m",
     "rss_mib_replica",
     "cpu_percent_idle",
+    "metrics_p99_ms",
+    "metrics_kib",
+    "stranger_slowdown",
 ];
 
 struct Row {

@@ -7,7 +7,8 @@ use kube::Client;
 use testbed::{ControlPlaneOptions, ControllerPolicy, Testbed, TokenRole, fake_pods};
 
 /// Each section has pods of its own: a namespace, an AppRole of that name.
-pub(crate) const SECTIONS: [&str; 7] = ["tokens", "random", "burst", "pending", "failover", "random3", "burst3"];
+pub(crate) const SECTIONS: [&str; 8] =
+    ["tokens", "random", "burst", "pending", "failover", "random3", "burst3", "operators"];
 
 pub(crate) struct Rig {
     pub(crate) bed: Testbed,

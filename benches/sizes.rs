@@ -25,6 +25,8 @@ pub(crate) struct Sizes {
     pub(crate) replicas_alone: bool,
     /// Only memory with many pods.
     pub(crate) memory_alone: bool,
+    /// Only what operators ask and what strangers cost.
+    pub(crate) operators_alone: bool,
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -42,6 +44,7 @@ impl Sizes {
             burst_alone: false,
             replicas_alone: false,
             memory_alone: false,
+            operators_alone: false,
             ledger_alone: false,
             million: false,
         };
@@ -58,6 +61,7 @@ impl Sizes {
                 "--burst" => sizes.burst_alone = true,
                 "--replicas" => sizes.replicas_alone = true,
                 "--memory" => sizes.memory_alone = true,
+                "--operators" => sizes.operators_alone = true,
                 "--small" => {
                     sizes.deliveries /= 10;
                     sizes.burst /= 10;
@@ -68,8 +72,8 @@ impl Sizes {
                     sizes.idle = Duration::from_secs(10);
                 }
                 other => bail!(
-                    "unknown argument {other}; known are --full, --small, --burst, --ledger, --million, --replicas and \
-                     --memory"
+                    "unknown argument {other}; known are --full, --small, --burst, --ledger, --million, --replicas, \
+                     --memory and --operators"
                 ),
             }
         }

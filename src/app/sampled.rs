@@ -89,7 +89,61 @@ fn room(folder: &Path) -> Option<Room> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::domain::ids::{ClusterId, Epoch, NodeId, Term};
+    use crate::domain::membership::Member;
+    use crate::raft::status::SeenMember;
+
+    /// Node 1 leads nodes 2 and 3, which vote, and 4, which does not.
+    fn seen() -> Seen {
+        let member = |node, voter, lag, silent_for| SeenMember {
+            node: NodeId(node),
+            member: Member { address: IpAddr::from([10, 0, 0, 7]), pod: "uid".into(), bound_to_pod: true },
+            voter,
+            lag,
+            silent_for,
+        };
+        let silent = |ms| Some(Duration::from_millis(ms));
+        Seen {
+            node: NodeId(1),
+            cluster: ClusterId(7),
+            epoch: Epoch(2),
+            role: Role::Leader,
+            term: Term(3),
+            leader: Some(NodeId(1)),
+            committed: Some(90),
+            applied: Some(88),
+            last: Some(91),
+            snapshot: None,
+            members: vec![
+                member(1, true, Some(0), None),
+                member(2, true, Some(4), silent(60)),
+                member(3, true, Some(40), silent(5_000)),
+                member(4, false, Some(7), silent(60)),
+            ],
+            entries: 5,
+            tombstones: 2,
+        }
+    }
+
+    #[test]
+    fn the_leader_tells_who_answers_and_who_is_behind() {
+        let told = part(&seen());
+        assert_eq!((told.voters, told.members, told.reachable), (3, 4, Some(2)), "a learner is no voter");
+        assert_eq!((told.lag, told.most_behind), (2, Some(40)));
+        assert!(told.leads && told.leader_known);
+        let cut_off = part(&Seen { leader: None, ..seen() });
+        assert!(cut_off.leads && !cut_off.leader_known, "a leader whose lease has run out delivers nothing");
+    }
+
+    #[test]
+    fn a_follower_does_not_tell_what_only_the_leader_knows() {
+        let told = part(&Seen { role: Role::Follower, leader: Some(NodeId(2)), ..seen() });
+        assert_eq!((told.reachable, told.most_behind), (None, None));
+        assert!(!told.leads && told.leader_known);
+    }
 
     #[test]
     fn room_is_told_where_the_system_tells_it() {
