@@ -15,7 +15,7 @@ use crate::check::{of_error, of_warnings};
 use crate::config::{Config, PeerIdentity, ServingCertificate};
 use crate::domain::findings::{Finding, Group, Level};
 use crate::domain::rights;
-use crate::domain::wishes::{Wishes, gather};
+use crate::domain::wishes::{Wishes, gather, named};
 use crate::k8s::access;
 use crate::k8s::client::{self, Client, ClientError, Where};
 use crate::k8s::watch::Feed;
@@ -139,8 +139,9 @@ async fn wishes(kube: Client, config: &Config, findings: &mut Vec<Finding>) -> O
         findings
             .push(warning("there are more pending pods than are looked at; the AppRoles of the rest are not checked"));
     }
-    if waiting.undecodable > 0 {
-        findings.push(warning(&format!("{} pending pods cannot be decoded, and are not served", waiting.undecodable)));
+    if !waiting.undecodable.is_empty() {
+        let pods = named(&waiting.undecodable);
+        findings.push(warning(&format!("pods that cannot be decoded are not served: {pods}; explain pod tells why")));
     }
     findings.push(Finding::ok(Group::Kubernetes, format!("annotated pods that are pending: {}", waiting.pods.len())));
     Some(gather(&waiting.pods))

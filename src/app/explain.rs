@@ -88,7 +88,8 @@ impl Explainer {
             found: match &found {
                 Ok(Some(pod)) => Found::Pod(pod),
                 Ok(None) => Found::Missing,
-                Err(error) => Found::Unreadable(error.to_string()),
+                // Its own words: a pod that cannot be decoded was answered for.
+                Err(error) => Found::Unreadable(error.0.clone()),
             },
             ledger: &ledger,
             replica: self.replica(pod_of),

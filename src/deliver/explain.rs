@@ -95,6 +95,7 @@ impl Service {
             attempt_failures: progress.map_or(0, |progress| progress.attempt_failures),
             crashes: row.crashes,
             gate: gate.map(|(why, until)| (why, until.saturating_duration_since(now))),
+            wrong_pod: progress.is_some_and(|progress| progress.wrong_pod),
             limit: waits.and_then(|instance| instance.delay).map(|delay| delay.limit),
             address: waits.filter(|_| !row.working).and_then(|_| self.rows.conflict(&row.pod)).map(|conflict| {
                 match conflict {

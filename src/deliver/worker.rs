@@ -43,6 +43,8 @@ pub(super) struct Progress {
     pub(super) dial_failures: u32,
     /// Attempts in a row that came to nothing after something was issued.
     pub(super) attempt_failures: u32,
+    /// Who answered the last push belongs to another pod.
+    pub(super) wrong_pod: bool,
     /// Wrapping tokens of attempts whose fate is unknown, kept to neutralise them once they are known as refused.
     pub(super) held: Vec<Held>,
 }
@@ -129,6 +131,7 @@ pub(super) async fn attempt(ctx: &Context, job: &Job, progress: &mut Progress, b
     // From here on a secret_id exists: the claim is used up, whatever happens.
     progress.claim = None;
     let turn = deliver(ctx, job, progress, attempt, secret, line).await;
+    progress.wrong_pod = matches!(turn, Turn::WrongPod);
     match turn {
         Turn::Settled => progress.attempt_failures = 0,
         _ => progress.attempt_failures += 1,

@@ -88,6 +88,8 @@ pub struct Work {
     pub address: Option<AddressTaken>,
     /// The limit that keeps it waiting.
     pub limit: Option<Limit>,
+    /// Who answered the last push belongs to another pod; unknown while an attempt is under way.
+    pub wrong_pod: bool,
 }
 
 /// Why an address cannot be dialled.
@@ -147,6 +149,8 @@ pub enum Conclusion {
     NoQuorum,
     /// It took its `secret_id`, and its init container still runs.
     DeliveredStillRuns(AttemptId),
+    /// It says that it took a `secret_id` before, of an attempt that the ledger does not know as taken.
+    DoneEarlier,
     /// It said that it was done, and is served again.
     Reopened,
     /// Its init container refused the push for good.
@@ -159,6 +163,8 @@ pub enum Conclusion {
     LedgerFull,
     /// Another live pod shows its address.
     AddressShared(String),
+    /// Who answers at its address belongs to another pod.
+    WrongPod,
     /// Its wrapping token was used by somebody else.
     TokenUsedByAnother(AttemptId),
     /// It shares its node's network, and cannot be reached there.
@@ -248,6 +254,9 @@ fn waiting(facts: &Facts<'_>, pod: &Pod, candidate: &Candidate) -> Conclusion {
     if let Some(attempt) = entry.and_then(Entry::accepted).filter(|_| !served_again) {
         return Conclusion::DeliveredStillRuns(attempt.clone());
     }
+    if matches!(facts.told, Some(Announcement::DeliveredEarlier)) && !served_again {
+        return Conclusion::DoneEarlier;
+    }
     match &facts.replica {
         Replica::Forming(reasons) => return Conclusion::NoCluster(reasons.clone()),
         Replica::Leaderless => return Conclusion::NoLeader,
@@ -298,6 +307,8 @@ fn in_work(facts: &Facts<'_>, pod: &Pod, work: &Work) -> Conclusion {
         Some(Announcement::Unreachable(cause)) if work.dial_failures > 0 || work.at_work => {
             return unreached(Some(cause.clone()));
         }
+        // Its author is not told: most of the time the pod is gone, and its status does not say so yet.
+        _ if work.wrong_pod => return Conclusion::WrongPod,
         Some(Announcement::Retrying(cause)) => return Conclusion::Retrying(Some(cause.clone())),
         Some(Announcement::Reopened) => return Conclusion::Reopened,
         _ => {}
@@ -348,7 +359,7 @@ impl Conclusion {
     /// What it means for the pod.
     pub fn outlook(&self) -> Outlook {
         match self {
-            Self::Delivered(_) | Self::DeliveredStillRuns(_) => Outlook::Served,
+            Self::Delivered(_) | Self::DeliveredStillRuns(_) | Self::DoneEarlier => Outlook::Served,
             Self::InitWaiting
             | Self::NoAddress
             | Self::NoContainerId

@@ -34,6 +34,15 @@ pub fn health(status: u16) -> Finding {
     }
 }
 
+/// The same, asked over plain HTTP: a port that wants TLS answers 400 to that, and Vault never does.
+pub fn health_in_clear(status: u16) -> Finding {
+    if status == 400 {
+        let text = "vault.addr says http://, and the port there seems to want TLS; say https:// in vault.addr";
+        return Finding::new(Group::Vault, Level::Error, text);
+    }
+    health(status)
+}
+
 /// Trouble with Vault as a whole: a connection, a certificate, a redirect.
 pub fn trouble(trouble: &VaultTrouble) -> Finding {
     let mut finding = Finding::new(Group::Vault, Level::Error, &trouble.to_string());
@@ -76,6 +85,11 @@ fn remedy(trouble: &VaultTrouble) -> Option<&'static str> {
     }
     if says("invalid peer certificate") {
         return Some("look at the certificate that is served at vault.addr");
+    }
+    if says("handshake eof") {
+        return Some(
+            "is it http:// where vault.addr says https://, or does something in between close the connection?",
+        );
     }
     if says("corrupt") || says("invalid message") || says("wrong version") {
         return Some("is it http:// where vault.addr says https://?");
@@ -186,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_wants_tls_is_no_odd_vault() {
+        let finding = health_in_clear(400);
+        assert!(finding.level == Level::Error && finding.cause.contains("want TLS"), "{finding:?}");
+        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("https://")));
+        for status in [200, 429, 503] {
+            assert_eq!(health_in_clear(status), health(status));
+        }
+    }
+
+    #[test]
     fn each_trouble_has_a_remedy() {
         for (words, says) in [
             ("invalid peer certificate: certificate expired: verification time 1 (UNIX)", "renew"),
@@ -193,6 +217,7 @@ mod tests {
             ("tcp connect error: Connection refused (os error 111)", "listen"),
             ("dns error: failed to lookup address information", "name service"),
             ("received corrupt message of type InvalidContentType", "http://"),
+            ("client error (Connect): tls handshake eof", "http://"),
             ("no connection within 2 s", "firewall"),
             ("invalid peer certificate: UnknownIssuer; name the CA by vault.tls.caCert", "vault.tls.caCert"),
             ("certificate not valid for name \"a\"; it is for \"b\"; name it by vault.tls.serverName", "name it by"),

@@ -30,11 +30,11 @@ cases! { ALL:
 }
 
 const SEALED: &str = r#"{"errors":["Vault is sealed"]}"#;
-const STANDBY: &str = r#"{"standby":true}"#;
-const DENIED: &str = r#"{"errors":["permission denied"]}"#;
+pub(crate) const STANDBY: &str = r#"{"standby":true}"#;
+pub(crate) const DENIED: &str = r#"{"errors":["permission denied"]}"#;
 
 /// The controller's program, with nothing of this process's environment that it would heed.
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubernetes-vault"));
     for variable in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HTTP_PROXY", "HTTPS_PROXY", "NO_COLOR"] {
         command.env_remove(variable);
@@ -44,19 +44,19 @@ fn program() -> Command {
 }
 
 /// What a command has printed.
-struct Printed {
-    code: Option<i32>,
-    text: String,
+pub(crate) struct Printed {
+    pub(crate) code: Option<i32>,
+    pub(crate) text: String,
 }
 
 impl Printed {
-    fn of(output: Output) -> Result<Self> {
+    pub(crate) fn of(output: Output) -> Result<Self> {
         let text = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
         ensure!(!text.contains('\u{1b}'), "a pipe got colours: {text:?}");
         Ok(Self { code: output.status.code(), text })
     }
 
-    fn json(&self) -> Result<Value> {
+    pub(crate) fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.text).with_context(|| format!("exit code {:?}: {}", self.code, self.text))
     }
 
@@ -67,7 +67,7 @@ impl Printed {
     }
 
     /// The findings of this level, cause and remedy.
-    fn findings(&self, level: &str) -> Result<Vec<String>> {
+    pub(crate) fn findings(&self, level: &str) -> Result<Vec<String>> {
         let json = self.json()?;
         let all = json["findings"].as_array().context("no findings")?;
         let of_level = all.iter().filter(|one| one["level"] == level);
@@ -77,18 +77,18 @@ impl Printed {
 }
 
 /// A configuration to check.
-struct Checked {
-    config: PathBuf,
-    kubeconfig: PathBuf,
+pub(crate) struct Checked {
+    pub(crate) config: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
 }
 
 impl Checked {
-    fn new(world: &World, namespaces: &str, token: &str) -> Result<Self> {
+    pub(crate) fn new(world: &World, namespaces: &str, token: &str) -> Result<Self> {
         let tls = format!("  tls: {{caCert: {}}}\n", world.ca_file().display());
         Self::with(world, namespaces, token, world.vault()?.address(), &tls)
     }
 
-    fn with(world: &World, namespaces: &str, token: &str, vault: &str, tls: &str) -> Result<Self> {
+    pub(crate) fn with(world: &World, namespaces: &str, token: &str, vault: &str, tls: &str) -> Result<Self> {
         let text = format!(
             "vault:\n  addr: {vault}\n  token: {token}\n{tls}kubernetes:\n  watchNamespace: \"{namespaces}\"\n  \
              serviceNamespace: default\n  service: kubernetes\nraft: {{secrets: [{}]}}\n",
@@ -99,7 +99,7 @@ impl Checked {
         Ok(Self { config, kubeconfig: world.bed.kubeconfig() })
     }
 
-    async fn run(&self) -> Result<Printed> {
+    pub(crate) async fn run(&self) -> Result<Printed> {
         let config = format!("--config={}", self.config.display());
         let arguments = ["check", "--output=json", config.as_str()];
         Printed::of(program().args(arguments).env("KUBECONFIG", &self.kubeconfig).output().await?)
@@ -229,14 +229,20 @@ async fn check_of_a_bad_configuration_lists_all_of_it_and_exits_2(world: &World)
 }
 
 /// Asks until the answer is of this kind and its conclusion has these words; then checks the rest of it.
-async fn explained(controller: &Controller, pod: &str, kind: &str, code: i32, words: &[&str]) -> Result<()> {
+pub(crate) async fn explained(controller: &Controller, pod: &str, kind: &str, code: i32, words: &[&str]) -> Result<()> {
     let what = format!("{pod}: {kind}");
     let last = RefCell::new(String::new());
     let found = poll_until(&what, LIMIT, || async {
         let arguments = ["explain", "pod", pod, "--output=json"];
         let printed = Printed::of(controller.command(program(), &arguments).output().await?)?;
-        let json = printed.json()?;
+        let Ok(json) = printed.json() else {
+            // It has just been started.
+            last.replace(printed.text);
+            return Ok(None);
+        };
         let conclusion = json["conclusion"].as_str().context("no conclusion")?;
+        let sentence = conclusion.strip_suffix('.').context("no sentence")?;
+        ensure!(!sentence.ends_with('.') && !sentence.contains(". "), "more than a sentence: {conclusion}");
         let is_it = json["kind"] == kind && words.iter().all(|word| conclusion.contains(word));
         *last.borrow_mut() = conclusion.to_owned();
         Ok(is_it.then_some(printed))

@@ -102,7 +102,7 @@ async fn the_references_permissions_are_enough_and_missing_ones_are_one_warning(
 }
 
 /// A pod whose `hostNetwork` is spoilt on its way to the controller.
-async fn spoilt(world: &World, namespace: &str, name: &str) -> Result<()> {
+pub(crate) async fn spoilt(world: &World, namespace: &str, name: &str) -> Result<()> {
     // Its service account is there once another could be created.
     create(world, &FakePod::plain(namespace, &format!("before-{name}"))).await?;
     let pod = serde_json::from_value(json!({

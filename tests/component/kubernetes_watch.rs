@@ -168,12 +168,17 @@ pub(crate) async fn watcher_only(world: &World, namespace: &str) -> Result<kube:
 /// The same, as a kubeconfig.
 pub(crate) async fn watcher_kubeconfig(world: &World, namespace: &str) -> Result<PathBuf> {
     let token = token(world, namespace, watch_pods()).await?;
+    kubeconfig(world, &world.bed.control_plane().url(), &token)
+}
+
+/// A kubeconfig of whoever has this token, at this API server.
+pub(crate) fn kubeconfig(world: &World, server: &str, token: &str) -> Result<PathBuf> {
     let (plane, directory) = (world.bed.control_plane(), world.bed.directory());
     let (ca, path) = (directory.join(world.name("ca")), directory.join(world.name("kubeconfig")));
     std::fs::write(&ca, plane.ca())?;
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{"name": "it", "cluster": {"server": plane.url(), "certificate-authority": ca}}],
+        "clusters": [{"name": "it", "cluster": {"server": server, "certificate-authority": ca}}],
         "users": [{"name": "it", "user": {"token": token}}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
     });

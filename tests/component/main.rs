@@ -5,8 +5,12 @@
 //! and addresses of their own); one that disturbs a server runs alone.
 
 mod api_proxy;
+mod check_failures;
+mod check_pods;
 mod commands;
 mod controller;
+mod explain_answers;
+mod explain_failures;
 mod fault_proxy;
 mod kubernetes_events;
 mod kubernetes_faults;
@@ -46,14 +50,18 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 19] = [
+    let beside: [&[(&str, Case)]; 23] = [
         secrets::ALL,
         limits::ALL,
         push_unknown::ALL,
         push_answers::ALL,
         push_pods::ALL,
         push_life::ALL,
+        explain_answers::ALL,
+        explain_failures::ALL,
         commands::ALL,
+        check_failures::ALL,
+        check_pods::ALL,
         vault_faults::ALL,
         vault_logins::ALL,
         vault_neutralise::ALL,

@@ -64,7 +64,7 @@ impl Push {
 
 /// A simulated init container. It ends when dropped.
 pub(crate) struct Receiver {
-    ip: IpAddr,
+    pub(crate) ip: IpAddr,
     pushes: Arc<Mutex<Vec<Push>>>,
     task: JoinHandle<()>,
 }

@@ -29,7 +29,7 @@ async fn unreachable(options: Options, words: &[&str]) -> Result<()> {
     adapter.stop().await
 }
 
-fn other_ca(name: &str) -> Result<String> {
+pub(crate) fn other_ca(name: &str) -> Result<String> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);

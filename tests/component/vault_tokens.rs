@@ -33,14 +33,14 @@ async fn refused(world: &World, token: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-async fn created(world: &World, path: &str, body: Value) -> Result<String> {
+pub(crate) async fn created(world: &World, path: &str, body: Value) -> Result<String> {
     let answer = world.vault()?.write(path, &body).await?;
     let token = answer.pointer("/auth/client_token").and_then(Value::as_str);
     Ok(token.context("no token")?.to_owned())
 }
 
 /// A token of a token role that is defined as `definition` says.
-async fn of_role(world: &World, definition: Value) -> Result<String> {
+pub(crate) async fn of_role(world: &World, definition: Value) -> Result<String> {
     let name = world.name("odd");
     let rules = testbed::controller_rules(ControllerPolicy::Ours, "approle", &name);
     world.vault()?.write_policy(&name, &rules).await?;

@@ -77,6 +77,7 @@ fn work() -> Work {
         gate: None,
         address: None,
         limit: None,
+        wrong_pod: false,
     }
 }
 
@@ -348,6 +349,19 @@ fn a_push_that_was_refused_for_good() {
 }
 
 #[test]
+fn answers_that_end_or_delay_it_without_being_a_refusal() {
+    let earlier = with(|case| {
+        case.ledger = vec![entry(AttemptState::Over(Verdict::Refused), true)];
+        case.work.as_mut().unwrap().stage = Some(Stage::Settled);
+        case.told = Some(Announcement::DeliveredEarlier);
+    });
+    assert_eq!((earlier.clone(), earlier.outlook()), (Conclusion::DoneEarlier, Outlook::Served));
+    let elsewhere = with(|case| case.work.as_mut().unwrap().wrong_pod = true);
+    assert_eq!(elsewhere.outlook(), Outlook::Stuck);
+    says(&elsewhere, &["belongs to another pod"]);
+}
+
+#[test]
 fn a_delivery_that_goes_on() {
     let still = with(|case| {
         case.ledger = vec![entry(ACCEPTED, true)];
@@ -446,6 +460,8 @@ fn every_kind_is_named_once_and_is_in_the_documents() {
         Conclusion::NoQuorum,
         Conclusion::DeliveredStillRuns("0a".into()),
         Conclusion::Reopened,
+        Conclusion::DoneEarlier,
+        Conclusion::WrongPod,
         Conclusion::RefusedForGood(None),
         Conclusion::RoleRefused(text()),
         Conclusion::VaultUnavailable(text()),

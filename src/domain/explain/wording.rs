@@ -40,12 +40,14 @@ impl Conclusion {
             Self::NoLeader => "noLeader",
             Self::NoQuorum => "noQuorum",
             Self::DeliveredStillRuns(_) => "deliveredStillRuns",
+            Self::DoneEarlier => "doneEarlier",
             Self::Reopened => "servedAgain",
             Self::RefusedForGood(_) => "pushRefused",
             Self::RoleRefused(_) => "roleRefused",
             Self::VaultUnavailable(_) => "vaultUnavailable",
             Self::LedgerFull => "ledgerFull",
             Self::AddressShared(_) => "addressShared",
+            Self::WrongPod => "wrongPod",
             Self::TokenUsedByAnother(_) => "tokenUsedByAnother",
             Self::HostNetworkClash => "hostNetworkClash",
             Self::Unreachable(_) => "unreachable",
@@ -61,7 +63,7 @@ impl Conclusion {
 
     /// The cause, in one sentence.
     pub fn sentence(&self, name: &PodName) -> String {
-        self.of_the_pod(name).unwrap_or_else(|| self.of_the_delivery(name))
+        self.of_the_pod(name).or_else(|| self.of_the_servers(name)).unwrap_or_else(|| self.of_the_delivery(name))
     }
 
     /// Of what can be seen of the pod alone.
@@ -72,7 +74,9 @@ impl Conclusion {
             Self::Deleted(Some((attempt, state))) => {
                 format!("The pod {name} was deleted; attempt {attempt} {}.", fate(*state))
             }
-            Self::Unreadable(cause) => format!("Whether there is a pod {name} cannot be told: {}.", cause_of(cause)),
+            Self::Unreadable(cause) => {
+                format!("How {name} is cannot be told, because it cannot be read: {}.", cause_of(cause))
+            }
             Self::NotWatched => format!(
                 "{name} gets no token, because kubernetes.watchNamespace does not take the namespace {}.",
                 name.namespace()
@@ -101,9 +105,9 @@ impl Conclusion {
         })
     }
 
-    /// Of the controllers, Vault, and the delivery itself.
-    fn of_the_delivery(&self, name: &PodName) -> String {
-        match self {
+    /// Of the controllers and Vault.
+    fn of_the_servers(&self, name: &PodName) -> Option<String> {
+        Some(match self {
             Self::NoCluster(reasons) => format!(
                 "{name} waits, because this replica is in no cluster yet{}.",
                 reasons.first().map_or_else(String::new, |reason| format!(": {}", cause_of(reason)))
@@ -112,16 +116,6 @@ impl Conclusion {
             Self::NoQuorum => {
                 format!("{name} waits, because the leader has lost its quorum: most voters do not answer it.")
             }
-            Self::DeliveredStillRuns(attempt) => {
-                format!("{name} took its secret_id by attempt {attempt}, and its init container has not ended yet.")
-            }
-            Self::Reopened => {
-                format!("{name} is served again: its init container had said that it was done, and still runs.")
-            }
-            Self::RefusedForGood(cause) => format!(
-                "{name} gets no token, because its init container refused the push for good{}.",
-                told(cause.as_deref())
-            ),
             Self::RoleRefused(cause) => {
                 format!("{name} waits, because Vault issues nothing for its AppRole: {}.", cause_of(cause))
             }
@@ -131,8 +125,36 @@ impl Conclusion {
             Self::LedgerFull => {
                 format!("{name} waits, because the ledger is full: {MAX_ENTRIES} deliveries are unsettled.")
             }
+            _ => return None,
+        })
+    }
+
+    /// Of the delivery itself.
+    fn of_the_delivery(&self, name: &PodName) -> String {
+        match self {
+            Self::DeliveredStillRuns(attempt) => {
+                format!("{name} took its secret_id by attempt {attempt}, and its init container has not ended yet.")
+            }
+            Self::DoneEarlier => {
+                format!("{name} gets no further push, because its init container says that it took a secret_id before.")
+            }
+            Self::Reopened => {
+                format!("{name} is served again: its init container had said that it was done, and still runs.")
+            }
+            Self::RefusedForGood(Some(cause)) => format!(
+                "{name} gets no token, because its init container refused the push for good: {}.",
+                cause_of(cause)
+            ),
+            // The ledger knows of both that they are over, and not which it was.
+            Self::RefusedForGood(None) => format!(
+                "{name} gets no further push, because its init container refused the last one for good, or had taken one \
+                 before."
+            ),
             Self::AddressShared(address) => {
                 format!("{name} waits, because another live pod shows its address {address} too.")
+            }
+            Self::WrongPod => {
+                format!("{name} waits, because the init container that answers at its address belongs to another pod.")
             }
             Self::TokenUsedByAnother(attempt) => format!(
                 "{name} has no token, because somebody else used the wrapping token of attempt {attempt} before its init \
@@ -143,8 +165,9 @@ impl Conclusion {
                  other process there."
             ),
             Self::Unreachable(cause) => format!(
-                "{name} waits, because its init container does not answer on port 50000{}.",
-                told(cause.as_deref())
+                "{name} waits, because its init container does not answer on port 50000{}{}.",
+                told(cause.as_deref()),
+                cause.as_deref().map_or("", in_clear)
             ),
             Self::Retrying(cause) => {
                 format!("{name} has no token yet, because the last push came to nothing{}.", told(cause.as_deref()))
@@ -209,9 +232,9 @@ impl Conclusion {
             Self::LedgerFull => {
                 say(&["Look at kubernetes-vault status: pods that never settle, or a quorum that is lost."])
             }
-            Self::AddressShared(_) => {
-                say(&["Nothing is sent until one of the two goes: look for it by kubectl get pods -o wide."])
-            }
+            Self::AddressShared(_) | Self::WrongPod => say(&[
+                "Look for the other pod by kubectl get pods -o wide: this one is served once the address is its own alone.",
+            ]),
             Self::TokenUsedByAnother(_) => say(&[
                 "This may be an attack: look for the wrapping token's use in Vault's audit log.",
                 "Allow port 50000 of the pods from the controller alone, by a NetworkPolicy.",
@@ -292,6 +315,11 @@ fn told(cause: Option<&str>) -> String {
 /// Our texts of troubles are "cause; remedy".
 fn cause_of(text: &str) -> &str {
     text.split_once("; ").map_or(text, |(cause, _)| cause).trim_end().trim_end_matches('.')
+}
+
+/// What the TLS library means by its words on bytes that are no TLS.
+fn in_clear(cause: &str) -> &'static str {
+    if cause.contains("corrupt message") { ", as what answers there speaks no TLS" } else { "" }
 }
 
 fn remedy_of(text: &str) -> Option<String> {

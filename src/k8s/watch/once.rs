@@ -17,8 +17,8 @@ pub struct Waiting {
     pub pods: Vec<Pod>,
     /// There were more pending pods than are looked at.
     pub cut: bool,
-    /// Pods that could not be decoded.
-    pub undecodable: usize,
+    /// Namespace and name of pods that could not be decoded.
+    pub undecodable: Vec<String>,
 }
 
 impl Feed {
@@ -38,7 +38,7 @@ impl Feed {
                         waiting.pods.push(pod);
                     }
                     Found::Pod(_) => {}
-                    Found::Undecodable(_) => waiting.undecodable += 1,
+                    Found::Undecodable(pod) => waiting.undecodable.push(pod.pod),
                 }
             }
             more = page.more;
