@@ -14,6 +14,12 @@ pub fn append(bundle: &mut String, pem: &str) {
     bundle.push_str(pem);
 }
 
+/// Whether a key in it is encrypted: "ENCRYPTED PRIVATE KEY", or the older "Proc-Type: 4,ENCRYPTED".
+pub fn is_encrypted(pem: &[u8]) -> bool {
+    let mark = b"ENCRYPTED";
+    pem.windows(mark.len()).any(|window| window == mark)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

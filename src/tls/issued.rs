@@ -7,8 +7,7 @@ use std::mem::take;
 use std::time::Duration;
 
 use rustls::CertificateError;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -127,12 +126,7 @@ impl IssuedPeer {
 
     pub(super) fn read(&self, now: Timestamp) -> Result<FromFiles, Error> {
         let unfit = |why: String| Error::Issued { why };
-        let mut chain = pem::certificates(self.certificate.as_bytes()).map_err(|why| unfit(why.to_owned()))?;
-        for ca in &self.ca_chain {
-            chain.extend(pem::certificates(ca.as_bytes()).map_err(|why| unfit(format!("its ca_chain: {why}")))?);
-        }
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes());
-        let key = key.map_err(|_| unfit("its private_key is no PEM private key".to_owned()))?;
+        let (chain, key) = pem::issued(&self.certificate, &self.ca_chain, &self.key)?;
         let mut cas = self.cas.clone();
         let believed = self.former.iter().filter(|former| former.until > now.0 / 1000);
         believed.for_each(|former| append(&mut cas, &former.certificate));

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::Error;
 use crate::files;
+use crate::pem::is_encrypted;
 
 /// A file, and the key of the configuration that names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,8 +49,7 @@ impl Named {
     /// The key in it.
     pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
         let pem = self.read()?;
-        // "ENCRYPTED PRIVATE KEY", or the older "Proc-Type: 4,ENCRYPTED".
-        if pem.windows(9).any(|window| window == b"ENCRYPTED") {
+        if is_encrypted(&pem) {
             return Err(
                 self.unusable("the key is encrypted: store it in clear, readable by this user alone".to_owned())
             );
@@ -68,6 +69,21 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &
     // A key that was named by mistake may be in there: nothing of it is repeated.
     let found = found.map_err(|_| "it is not PEM")?;
     if found.is_empty() { Err("it holds no PEM certificate") } else { Ok(found) }
+}
+
+/// What Vault's PKI has issued, all PEM: the certificate with what stands between it and the CA, and its key.
+pub(super) fn issued(
+    certificate: &str,
+    ca_chain: &[String],
+    key: &SecretString,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+    let unfit = |why: String| Error::Issued { why };
+    let mut chain = certificates(certificate.as_bytes()).map_err(|why| unfit(why.to_owned()))?;
+    for ca in ca_chain {
+        chain.extend(certificates(ca.as_bytes()).map_err(|why| unfit(format!("its ca_chain: {why}")))?);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
+    Ok((chain, key.map_err(|_| unfit("its private_key is no PEM private key".to_owned()))?))
 }
 
 /// `certificates` as those that are believed.

@@ -8,11 +8,10 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::Error;
 use super::facts::{self, Validity};
@@ -60,13 +59,8 @@ impl Shown {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let unfit = |why: String| Error::Issued { why };
-        let mut chain = pem::certificates(certificate.as_bytes()).map_err(|why| unfit(why.to_owned()))?;
-        for ca in ca_chain {
-            chain.extend(pem::certificates(ca.as_bytes()).map_err(|why| unfit(format!("its ca_chain: {why}")))?);
-        }
+        let (chain, key) = pem::issued(certificate, ca_chain, key)?;
         let validity = facts::check_server(&chain, now).map_err(unfit)?;
-        let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
-        let key = key.map_err(|_| unfit("its private_key is no PEM private key".to_owned()))?;
         let shown = Self { chain, key, validity };
         shown.config(None).map_err(|cause| unfit(cause.to_string()))?;
         Ok(shown)

@@ -19,7 +19,7 @@ use super::error::{Fatal, Stopped};
 use super::options::{Ca, Options};
 use super::proxies::Proxies;
 use super::session::Session;
-use super::tls::{Trust, client_config, text};
+use super::tls::{text, towards};
 use crate::files::{LOOK_EVERY, Watched};
 
 /// How often PKI mounts are asked for their CA while all is well: one small request.
@@ -202,17 +202,7 @@ impl Connector<'_> {
     }
 
     fn client(&self, bundle: Option<&str>) -> Result<Client, Fatal> {
-        let tls = match (bundle, self.url.scheme()) {
-            (_, "http") => None,
-            (None, _) => Some(client_config(&Trust::Public, &self.options.tls)?),
-            (Some(pem), _) => {
-                let key = match &self.options.tls.ca {
-                    Ca::Pki { .. } => "vault.tls.vaultCABackends",
-                    Ca::File(_) | Ca::Public => "vault.tls.caCert",
-                };
-                Some(client_config(&Trust::Bundle { key, pem }, &self.options.tls)?)
-            }
-        };
+        let tls = towards(self.url, bundle, &self.options.tls)?;
         Client::new(self.url, self.options.namespace.as_deref(), tls, self.proxies)
     }
 }

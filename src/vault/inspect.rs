@@ -15,7 +15,7 @@ use super::client::Client;
 use super::error::{Fatal, Stopped, classify};
 use super::options::{Ca, Login, Options};
 use super::proxies::Proxies;
-use super::tls::{Trust, client_config};
+use super::tls::towards;
 use super::token::Token;
 use super::wrap::secret_id_path;
 use super::{ca, login};
@@ -105,17 +105,7 @@ async fn connect(options: &Options, found: &mut Vec<Finding>) -> Result<Option<C
     options.login.check()?;
     let proxies = Proxies::from_env();
     let bundle = ca::load(options, &url, &proxies, None).await?;
-    let tls = match (&bundle, url.scheme()) {
-        (_, "http") => None,
-        (None, _) => Some(client_config(&Trust::Public, &options.tls)?),
-        (Some(pem), _) => {
-            let key = match &options.tls.ca {
-                Ca::Pki { .. } => "vault.tls.vaultCABackends",
-                Ca::File(_) | Ca::Public => "vault.tls.caCert",
-            };
-            Some(client_config(&Trust::Bundle { key, pem }, &options.tls)?)
-        }
-    };
+    let tls = towards(&url, bundle.as_deref(), &options.tls)?;
     // Health is a matter of the whole server: below a Vault namespace there is no such path.
     let whole = Client::new(&url, None, tls.clone(), &proxies)?;
     let answer = whole.exchange(&Call::get(ApiPath::default().then("sys/health"))).await.map_err(Stopped::Trouble)?;

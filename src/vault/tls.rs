@@ -19,13 +19,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use url::Url;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::error::Fatal;
-use super::options::{ClientCertificate, Tls};
+use super::options::{Ca, ClientCertificate, Tls};
 use crate::crypto::provider;
 use crate::files;
+use crate::pem::is_encrypted;
 
 /// Whom to believe.
 pub(super) enum Trust<'a> {
@@ -35,6 +37,22 @@ pub(super) enum Trust<'a> {
     Bundle { key: &'static str, pem: &'a str },
     /// Anyone: trust on first use.
     Anyone,
+}
+
+/// The client's half of TLS as it is configured, with `bundle` as what was read of the CAs; none over plain http.
+pub(super) fn towards(url: &Url, bundle: Option<&str>, tls: &Tls) -> Result<Option<ClientConfig>, Fatal> {
+    let trust = match (bundle, url.scheme()) {
+        (_, "http") => return Ok(None),
+        (None, _) => Trust::Public,
+        (Some(pem), _) => {
+            let key = match &tls.ca {
+                Ca::Pki { .. } => "vault.tls.vaultCABackends",
+                Ca::File(_) | Ca::Public => "vault.tls.caCert",
+            };
+            Trust::Bundle { key, pem }
+        }
+    };
+    client_config(&trust, tls).map(Some)
 }
 
 /// The client's half of TLS.
@@ -89,7 +107,7 @@ fn read_identity(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'stat
         return Err(bad(cert_key, &client.certificate, "it has expired: renew it"));
     }
     let pem = read_file(key_key, &client.key)?;
-    if pem.windows(9).any(|window| window == b"ENCRYPTED") {
+    if is_encrypted(&pem) {
         return Err(bad(key_key, &client.key, "the key is encrypted: store it in clear, readable by this user alone"));
     }
     // The decoder's words could quote the key.

@@ -14,7 +14,7 @@ use tokio::process::Command;
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
 use super::failover::{create, served};
-use super::scraper::{Folder, Pair, scrape};
+use super::scraper::{Folder, Pair, VaultPki, scrape};
 use super::stage::Plan;
 use super::trio::{Trio, stateful_set};
 
@@ -60,10 +60,9 @@ async fn vault(cluster: Arc<Cluster>) -> Result<()> {
     let fingerprint = bench.read("fingerprint")?;
     let text = block("yaml vault")?.replace("$FINGERPRINT", fingerprint.trim());
     let plan = configured(name, &text, &block("hcl vault")?)?;
-    let issued = cluster.vault.write("pki/issue/prometheus", &json!({"common_name": "prometheus"})).await?;
-    let text = |key: &str| issued["data"][key].as_str().map(str::to_owned).with_context(|| format!("no {key}"));
-    let own = Pair { certificate: text("certificate")?, key: text("private_key")? };
-    works(&cluster, plan, &text("issuing_ca")?, &own).await
+    let pki = VaultPki { mount: "pki".to_owned() };
+    let own = pki.issue(&cluster.vault, "prometheus").await?;
+    works(&cluster, plan, &pki.ca(&cluster.vault).await?, &own).await
 }
 
 /// Three replicas deliver, and their page is for those with a certificate.
