@@ -1,18 +1,20 @@
 //! The command line.
 //!
-//! Owns its grammar, the exit codes, the version line, and the old spelling with one dash. It reads no file and starts
-//! nothing. Exit code 2 belongs to its errors, as to those of the configuration.
+//! Owns its grammar, the exit codes, the version line, the old spelling with one dash, and the image's entry point. It
+//! reads no file and starts nothing. Exit code 2 belongs to its errors, as to those of the configuration.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{DEFAULT_PATH, Format, Level};
+use crate::config::{DEFAULT_PATH, Format, IMAGE_PATH, Level, Source};
 use crate::domain::pod_name::PodName;
+
+const NAME: &str = "kubernetes-vault";
 
 /// The exit code of a command that finds all well, and of a controller that was stopped.
 pub const EXIT_WELL: u8 = 0;
@@ -23,6 +25,9 @@ pub const EXIT_NOT_WELL: u8 = 1;
 
 /// The exit code for a mistake on the command line or in the configuration: trying again does not help.
 pub const EXIT_USAGE: u8 = 2;
+
+/// The name of the Go version's entry point, a shell script. In the image it is a link to this program.
+const ENTRY_POINT: &str = "docker-entrypoint.sh";
 
 /// The options that the Go version's documents write with one dash.
 const OLD_STYLE: [&str; 3] = ["config", "log-level", "log-format"];
@@ -37,11 +42,12 @@ Exit codes:
 ///
 /// Without a command, runs the controller.
 #[derive(Parser, Clone, PartialEq, Eq, Debug)]
-#[command(name = "kubernetes-vault", disable_help_subcommand = false, after_help = EXIT_CODES)]
+#[command(name = NAME, disable_help_subcommand = false, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Path of the configuration file.
-    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_PATH)]
-    pub config: PathBuf,
+    /// Path of the configuration file [default: kubernetes-vault.yml; of the image's entry point
+    /// /kubernetes-vault/kubernetes-vault.yml]. Without it, the content of KUBERNETES_VAULT_LOCAL_CONFIG goes before both.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
 
     /// What is logged at least; wins over log.level of the configuration [default: debug].
     #[arg(long, global = true, value_name = "LEVEL", value_parser = named(&Level::ALL))]
@@ -54,6 +60,10 @@ pub struct Cli {
     /// What to do instead of running the controller.
     #[command(subcommand)]
     pub command: Option<Command>,
+
+    /// Whether this is the image's entry point.
+    #[arg(skip)]
+    entry_point: bool,
 }
 
 /// What to do.
@@ -145,7 +155,22 @@ impl Cli {
     /// Reads the command line, the program's name first. An error knows its exit code and how to print itself
     /// (`--help` is one, with exit code 0).
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(with_two_dashes(args))
+        let mut args: Vec<OsString> = args.into_iter().collect();
+        let is =
+            |at: usize, name: &str| args.get(at).is_some_and(|arg| Path::new(arg).file_name() == Some(name.as_ref()));
+        let entry_point = is(0, ENTRY_POINT);
+        if entry_point {
+            // `docker run IMAGE kubernetes-vault version` is how the Go version's image was told what to do.
+            args.drain(..if is(1, NAME) { 2 } else { 1 });
+            args.insert(0, NAME.into());
+        }
+        Ok(Self { entry_point, ..Self::try_parse_from(with_two_dashes(args))? })
+    }
+
+    /// Where the configuration is; `variable` is what stands in [`LOCAL_CONFIG`](crate::config::LOCAL_CONFIG).
+    pub fn source(&self, variable: Option<OsString>) -> Source {
+        let default = if self.entry_point { IMAGE_PATH } else { DEFAULT_PATH };
+        Source::choose(self.config.as_deref(), variable, default)
     }
 }
 
@@ -222,7 +247,7 @@ mod tests {
     #[test]
     fn no_argument_runs_with_defaults() {
         let cli = read(&[]).unwrap();
-        assert_eq!(cli.config, PathBuf::from("kubernetes-vault.yml"));
+        assert_eq!(cli.source(None).to_string(), "kubernetes-vault.yml");
         assert_eq!((cli.log_level, cli.log_format, cli.command), (None, None, None));
     }
 
@@ -235,11 +260,33 @@ mod tests {
             &["-config=/a.yml", "-log-level=error"],
         ] {
             let cli = read(args).unwrap();
-            assert_eq!(cli.config, PathBuf::from("/a.yml"), "{args:?}");
+            assert_eq!(cli.config, Some("/a.yml".into()), "{args:?}");
             assert_eq!(cli.log_level, Some(Level::Error), "{args:?}");
         }
-        assert_eq!(read(&["--config=-config"]).unwrap().config, PathBuf::from("-config"));
+        assert_eq!(read(&["--config=-config"]).unwrap().config, Some("-config".into()));
         assert_eq!(read(&["-log-format=json"]).unwrap().log_format, Some(Format::Json));
+    }
+
+    /// What the Go version's entry point did with its arguments.
+    #[test]
+    fn as_entry_point_it_reads_the_image_s_configuration_and_may_be_told_its_own_name() {
+        let entered = |args: &[&str]| {
+            let all = std::iter::once("/usr/local/bin/docker-entrypoint.sh").chain(args.iter().copied());
+            Cli::read(all.map(OsString::from))
+        };
+        for args in [[].as_slice(), &["kubernetes-vault"], &["--log-level=error"], &["/bin/kubernetes-vault", "run"]] {
+            let cli = entered(args).unwrap();
+            assert_eq!(cli.source(None).to_string(), "/kubernetes-vault/kubernetes-vault.yml", "{args:?}");
+            assert_eq!(cli.source(Some("vault: {}".into())).to_string(), "$KUBERNETES_VAULT_LOCAL_CONFIG");
+        }
+        for args in [["-config=/a.yml"].as_slice(), &["kubernetes-vault", "--config", "/a.yml"]] {
+            assert_eq!(entered(args).unwrap().source(Some("vault: {}".into())).to_string(), "/a.yml", "{args:?}");
+        }
+        let version = entered(&["kubernetes-vault", "version"]).unwrap().command;
+        assert_eq!(version, Some(Command::Version { output: Output::Text }));
+        // There is no shell in the image.
+        assert_eq!(entered(&["sh"]).unwrap_err().exit_code(), i32::from(EXIT_USAGE));
+        assert!(entered(&["--help"]).unwrap_err().to_string().contains("Usage: kubernetes-vault"));
     }
 
     #[test]
@@ -276,7 +323,7 @@ mod tests {
             Command::Recover { yes: true, output: Output::Json }
         );
         let cli = read(&["status", "-config=/a.yml"]).unwrap();
-        assert_eq!(cli.config, PathBuf::from("/a.yml"));
+        assert_eq!(cli.config, Some("/a.yml".into()));
         for args in [["status", "--yes"], ["status", "--output=xml"], ["recover", "now"], ["recover", "--yes=maybe"]] {
             assert_eq!(read(&args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
         }

@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 
 use kubernetes_vault::cli::{self, Cli, Command};
-use kubernetes_vault::config::{Config, Warning};
+use kubernetes_vault::config::{self, Config, Source, Warning};
 use kubernetes_vault::{app, crypto, print, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +41,7 @@ fn carry_out(command: &Command, cli: &Cli) -> ExitCode {
         Err(error) => return fail(&format!("nothing can be waited for: {error}"), cli::EXIT_NOT_WELL),
     };
     let paint = print::Paint::of(&std::io::stdout());
-    match runtime.block_on(app::commands::carry_out(command, &cli.config, paint)) {
+    match runtime.block_on(app::commands::carry_out(command, &source(cli), paint)) {
         Ok(said) => {
             print::out(&said.text);
             ExitCode::from(said.code)
@@ -53,9 +53,13 @@ fn carry_out(command: &Command, cli: &Cli) -> ExitCode {
     }
 }
 
+fn source(cli: &Cli) -> Source {
+    cli.source(std::env::var_os(config::LOCAL_CONFIG))
+}
+
 /// Runs the controller, with its configuration and its logs.
 fn start(cli: &Cli) -> ExitCode {
-    let (config, warnings) = match Config::load(&cli.config) {
+    let (config, warnings) = match Config::load(&source(cli)) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), cli::EXIT_USAGE),
     };

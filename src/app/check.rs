@@ -4,7 +4,6 @@
 //! no port, no file of `raftDir`, no token that it would have to give back.
 
 use std::error::Error;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -12,7 +11,7 @@ use tokio::time::timeout;
 use super::settings;
 use crate::causes::with_causes;
 use crate::check::{of_error, of_warnings};
-use crate::config::{Config, PeerIdentity, ServingCertificate};
+use crate::config::{Config, PeerIdentity, ServingCertificate, Source};
 use crate::domain::findings::{Finding, Group, Level};
 use crate::domain::rights;
 use crate::domain::wishes::{Wishes, gather, named};
@@ -30,14 +29,14 @@ pub(super) struct Checked {
     pub(super) configured: bool,
 }
 
-/// Checks the configuration at `path`, and all that it names.
-pub(super) async fn check(path: &Path) -> Checked {
-    let (config, warnings) = match Config::load(path) {
+/// Checks the configuration at `source`, and all that it names.
+pub(super) async fn check(source: &Source) -> Checked {
+    let (config, warnings) = match Config::load(source) {
         Ok(loaded) => loaded,
         Err(error) => return Checked { findings: of_error(&error), configured: false },
     };
     let mut findings = of_warnings(&warnings);
-    findings.push(Finding::ok(Group::Configuration, format!("{} can be used", path.display())));
+    findings.push(Finding::ok(Group::Configuration, format!("{source} can be used")));
     findings.extend(peers(&config.raft.identity));
     let (kubernetes, wishes) = kubernetes(&config).await;
     findings.extend(kubernetes);

@@ -2,11 +2,9 @@
 //!
 //! Owns no decision. A command waits for nothing without a limit.
 
-use std::path::Path;
-
 use super::check;
 use crate::cli::{Command, EXIT_NOT_WELL, EXIT_USAGE, EXIT_WELL, Output, Version};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Source};
 use crate::control::{self, ClientError, Request};
 use crate::domain::findings::{Level, worst};
 use crate::print::{Paint, View, pretty};
@@ -45,7 +43,7 @@ impl CommandError {
 ///
 /// # Errors
 /// Why it cannot, in words for whoever has typed it.
-pub async fn carry_out(command: &Command, config: &Path, paint: Paint) -> Result<Said, CommandError> {
+pub async fn carry_out(command: &Command, config: &Source, paint: Paint) -> Result<Said, CommandError> {
     let view = |output: &Output| match output {
         Output::Text => View::Text(paint),
         Output::Json => View::Json,

@@ -172,7 +172,7 @@ Vault
 
     #[test]
     fn a_file_that_cannot_be_read_says_how_to_name_another() {
-        let error = Config::load(std::path::Path::new("/nowhere/x.yml")).err().unwrap();
+        let error = Config::load(&crate::config::Source::file("/nowhere/x.yml")).err().unwrap();
         let found = of_error(&error);
         assert!(found[0].cause.contains("/nowhere/x.yml") && found[0].level == Level::Error);
         assert!(found[0].remedy.as_ref().is_some_and(|remedy| remedy.contains("--config")), "{found:?}");

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 
 /// Something that keeps the controller from starting.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,10 +82,10 @@ impl fmt::Display for Warning {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read the configuration file {}: {cause}. Give its path with --config", path.display())]
+    #[error("cannot read the configuration file {path}: {cause}. Give its path with --config")]
     Read {
         /// The path as given.
-        path: PathBuf,
+        path: String,
         /// What the operating system said.
         cause: io::Error,
     },

@@ -25,6 +25,7 @@ mod prometheus;
 mod raft;
 pub mod reference;
 mod rules;
+mod source;
 mod suggest;
 mod timing;
 mod token_form;
@@ -35,11 +36,7 @@ mod vault;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-use zeroize::Zeroizing;
+use std::path::PathBuf;
 
 pub use self::error::{ConfigError, Problem, Warning};
 pub use self::health::Health;
@@ -51,6 +48,7 @@ pub use self::namespace::WatchNamespace;
 pub use self::peers::PeerAddr;
 pub use self::prometheus::{ClientCas, Prometheus, PrometheusTls, ServingCertificate};
 pub use self::raft::{LeaveOnTerminate, PeerFiles, PeerIdentity, PeerPki, Raft};
+pub use self::source::{DEFAULT_PATH, IMAGE_PATH, LOCAL_CONFIG, Source};
 pub use self::timing::Timing;
 pub use self::ttl::WrappingTtl;
 pub use self::vault::{ClientCertificate, Vault, VaultAddr, VaultRoots, VaultTls};
@@ -58,12 +56,6 @@ pub use self::vault::{ClientCertificate, Vault, VaultAddr, VaultRoots, VaultTls}
 use self::error::Finding;
 use self::lenient::{Context, Section};
 use crate::domain::limits::Limits;
-
-/// Where the configuration is read from unless `--config` says otherwise: in the working directory.
-pub const DEFAULT_PATH: &str = "kubernetes-vault.yml";
-
-/// A configuration is written by hand; a file beyond this is not one (a wrong path, a device).
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Everything that can be configured, checked. No `Debug`: it may hold a token.
 #[derive(Clone)]
@@ -87,9 +79,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file at `path`, with the environment of this process.
-    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let bytes = read_file(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+    /// Reads what is at `source`, with the environment of this process.
+    pub fn load(source: &Source) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let bytes = source.read().map_err(|cause| ConfigError::Read { path: source.to_string(), cause })?;
         let Ok(yaml) = std::str::from_utf8(&bytes) else {
             return Err(invalid_file("is not UTF-8 text".to_owned(), None));
         };
@@ -142,15 +134,6 @@ fn read(root: &tree::Node, cx: &mut Context<'_>) -> Option<Config> {
     let limits = limits::read(&root.section("limits", cx), cx);
     let log = log::read(&root.section("log", cx), cx);
     Some(Config { raft_dir, raft: raft?, vault: vault?, kubernetes: kubernetes?, prometheus, health, limits, log })
-}
-
-fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes")));
-    }
-    Ok(bytes)
 }
 
 fn invalid_file(text: String, line: Option<usize>) -> ConfigError {

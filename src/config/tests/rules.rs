@@ -69,7 +69,7 @@ log: {{level: WARN, format: json}}
     check_vault(&config.vault, &file);
 }
 
-fn check_vault(vault: &Vault, file: &Path) {
+fn check_vault(vault: &Vault, file: &std::path::Path) {
     // Byte for byte, although the parsed form is in lower case.
     assert_eq!(vault.addr.as_str(), "https://Vault.example:8200/");
     assert_eq!(vault.addr.url().host_str(), Some("vault.example"));

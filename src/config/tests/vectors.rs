@@ -8,9 +8,9 @@ use super::*;
 fn missing_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nope.yml");
-    let error = Config::load(&path).err().unwrap().to_string();
+    let error = Config::load(&Source::file(&path)).err().unwrap().to_string();
     assert!(error.contains(&path.display().to_string()) && error.contains("No such file"), "{error}");
-    let error = Config::load(directory.path()).err().unwrap().to_string();
+    let error = Config::load(&Source::file(directory.path())).err().unwrap().to_string();
     assert!(error.contains("irectory"), "{error}");
 }
 
