@@ -110,7 +110,12 @@ async fn start(rig: &Rig, list: &Arc<List>, identity: &ClusterIdentity, leads: &
     let marker = marker::claim(&store, claimant.clone()).await?;
     let options = Options {
         listen: SocketAddr::new(me.address, PORT),
-        network: Some(Arc::new(TlsNetwork { identity: identity.clone(), channel: Channel::Raft, ip: me.address })),
+        network: Some(Arc::new(TlsNetwork {
+            identity: identity.clone(),
+            channel: Channel::Raft,
+            ip: me.address,
+            handshakes: tokio::runtime::Handle::current(),
+        })),
         directory: list.clone(),
         store,
         marker,

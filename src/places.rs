@@ -1,13 +1,14 @@
-//! Who may dial one of our ports, as numbers: how many at once, how many from one address, and how often we say so.
+//! Who may dial one of our ports: how many at once, who has to go when more come, and how often we say so.
 //!
 //! Owns the counts. A place is given back when it is dropped, however its connection ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The same cause from the same address is logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -15,52 +16,61 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Addresses whose last log line is remembered. Beyond it all are forgotten: a few lines more.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// The places on one port.
-pub struct Places {
-    at_once: usize,
-    from_one: usize,
-    taken: Mutex<BTreeMap<IpAddr, usize>>,
+/// Those who are connected, the oldest first.
+///
+/// Room is made by the address that holds most, and by its oldest connection. So whoever opens thousands takes the place
+/// of its own ones; one who needs one or two keeps them, whatever others do.
+pub struct Crowd {
+    most: usize,
+    all: Mutex<Vec<Entry>>,
 }
 
-/// One connection's.
-pub struct Place {
-    places: Arc<Places>,
+struct Entry {
     from: IpAddr,
+    leave: Arc<CancellationToken>,
 }
 
-impl Places {
-    /// `at_once` places, `from_one` of them at most for one address.
-    pub fn new(at_once: usize, from_one: usize) -> Arc<Self> {
-        Arc::new(Self { at_once, from_one, taken: Mutex::default() })
-    }
-
-    /// A place for one who dials.
-    ///
-    /// # Errors
-    /// There is none, and why.
-    pub fn take(self: &Arc<Self>, from: IpAddr) -> Result<Place, &'static str> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= self.at_once {
-            return Err("all places are taken");
-        }
-        let count = taken.entry(from).or_default();
-        if *count >= self.from_one {
-            return Err("it holds too many connections");
-        }
-        *count += 1;
-        Ok(Place { places: self.clone(), from })
-    }
+/// A place in a [`Crowd`], given back when it is dropped.
+pub struct Seat {
+    crowd: Arc<Crowd>,
+    leave: Arc<CancellationToken>,
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.from) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.from);
+impl Crowd {
+    /// `most` at once.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, all: Mutex::default() })
+    }
+
+    /// A place for one that comes; somebody may have to go for it, even the one that comes.
+    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Seat {
+        let leave = Arc::<CancellationToken>::default();
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Entry { from, leave: leave.clone() });
+        if all.len() > self.most {
+            let mut held: HashMap<IpAddr, usize> = HashMap::new();
+            all.iter().for_each(|entry| *held.entry(entry.from).or_default() += 1);
+            let most = held.values().copied().max().unwrap_or_default();
+            if let Some(oldest) = all.iter().position(|entry| held[&entry.from] == most) {
+                all.remove(oldest).leave.cancel();
             }
         }
+        drop(all);
+        Seat { crowd: self.clone(), leave }
+    }
+}
+
+impl Seat {
+    /// Completes when this one has to go.
+    pub async fn wanted(&self) {
+        self.leave.cancelled().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.crowd.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|entry| !Arc::ptr_eq(&entry.leave, &self.leave));
     }
 }
 
@@ -93,16 +103,32 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
+    fn is_wanted(seat: &Seat) -> bool {
+        seat.leave.is_cancelled()
+    }
+
     #[test]
-    fn one_address_cannot_take_all_places_and_gets_its_own_back() {
-        let places = Places::new(3, 2);
-        let first = places.take(A).ok().unwrap();
-        let _second = places.take(A).ok().unwrap();
-        assert_eq!(places.take(A).err(), Some("it holds too many connections"));
-        let _third = places.take(B).ok().unwrap();
-        assert_eq!(places.take(B).err(), Some("all places are taken"));
-        drop(first);
-        assert!(places.take(B).is_ok());
+    fn whoever_holds_most_makes_room_by_its_oldest() {
+        let crowd = Crowd::new(4);
+        let kept = crowd.enter(A);
+        let flood: Vec<Seat> = (0..10).map(|_| crowd.enter(B)).collect();
+        assert!(!is_wanted(&kept));
+        assert_eq!(flood.iter().map(is_wanted).filter(|wanted| *wanted).count(), 7);
+        assert!(flood.iter().take(7).all(is_wanted), "the oldest go");
+        let second = crowd.enter(A);
+        assert!(!is_wanted(&kept) && !is_wanted(&second));
+        drop(flood);
+        let more: Vec<Seat> = (0..2).map(|_| crowd.enter(B)).collect();
+        assert!(more.iter().all(|seat| !is_wanted(seat)), "places were given back");
+    }
+
+    // From as many addresses as there are places: then it is the oldest of all, as it would be without the rule.
+    #[test]
+    fn there_are_never_more() {
+        let crowd = Crowd::new(8);
+        let seats: Vec<Seat> = (0..=255).map(|n| crowd.enter(IpAddr::from([10, 0, 0, n]))).collect();
+        assert_eq!(seats.iter().filter(|seat| !is_wanted(seat)).count(), 8);
+        assert!(!is_wanted(&seats[255]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,8 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::crowd::Crowd;
-use crate::places::LogLimit;
+use crate::places::{Crowd, LogLimit};
 
 /// Connections at once, on each listener, those that still shake hands included. A few scrapers and a kubelet need a
 /// handful; the rest is time for their handshakes while strangers come by the thousand.

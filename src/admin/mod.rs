@@ -2,7 +2,6 @@
 //!
 //! Owns the two listeners and what is asked of who dials them. Serves no secret and takes no input: a request is a path.
 
-mod crowd;
 mod listen;
 
 use std::sync::Arc;

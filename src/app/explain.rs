@@ -97,9 +97,12 @@ impl Explainer {
                 vault::State::Usable => None,
                 vault::State::Starting(cause) | vault::State::Unavailable(cause) => Some(cause.to_string()),
             },
-            watch: (!self.watch.fresh()).then(|| {
-                self.watch.last_error().map_or_else(|| "it has just begun".to_owned(), |error| error.to_string())
-            }),
+            // Also what readiness still bears with: a pod that is not seen for seconds is asked about within seconds.
+            watch: self
+                .watch
+                .last_error()
+                .map(|error| error.to_string())
+                .or_else(|| (!self.watch.fresh()).then(|| "it has just begun".to_owned())),
             told: last_of_this_start(&told, work.as_ref()),
             work,
         };

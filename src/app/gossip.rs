@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,8 @@ impl Surroundings {
 pub(super) async fn follow(around: Surroundings, stop: CancellationToken) {
     // Who has nothing to show to peers has nobody to gossip with.
     let Some(identity) = around.identity.clone() else { return };
-    let network = Arc::new(TlsNetwork { identity, channel: Channel::Gossip, ip: around.ip });
+    let network =
+        Arc::new(TlsNetwork { identity, channel: Channel::Gossip, ip: around.ip, handshakes: Runtime::current() });
     while !stop.is_cancelled() {
         let (Some(seen), Some((seeds, own))) = (around.handle.seen(), around.listed().await) else {
             tokio::select! {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -154,7 +155,8 @@ pub(super) async fn start(
     let marker = marker::claim(&store, claimant.clone()).await?;
     let (boot, node, bound_to_pod) = (BootId(dice.roll()), marker.node, claimant.bound_to_pod);
     let network = identity.clone().map(|identity| {
-        let network: Arc<dyn Network> = Arc::new(TlsNetwork { identity, channel: Channel::Raft, ip });
+        let network: Arc<dyn Network> =
+            Arc::new(TlsNetwork { identity, channel: Channel::Raft, ip, handshakes: Runtime::current() });
         network
     });
     let timing = &config.raft.timing;

@@ -10,7 +10,9 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::node::PORT;
 use crate::config::PeerAddr;
@@ -30,12 +32,15 @@ pub struct TlsNetwork {
     pub channel: Channel,
     /// What is dialled from.
     pub ip: IpAddr,
+    /// Where those who dial us shake hands. Not on Raft's thread: strangers by the thousand would hold up its heartbeats.
+    pub handshakes: Runtime,
 }
 
 struct TlsListener {
     listener: TcpListener,
     identity: ClusterIdentity,
     channel: Channel,
+    handshakes: Runtime,
 }
 
 #[async_trait]
@@ -44,8 +49,12 @@ impl Acceptor for TlsListener {
         let (stream, from) = self.listener.accept().await?;
         // Heartbeats are small and must not wait for company.
         stream.set_nodelay(true)?;
-        let (identity, channel) = (self.identity.clone(), self.channel);
-        let handshake = async move { Ok(Box::new(identity.accept(channel, stream).await?) as Connection) };
+        let (identity, channel, handshakes) = (self.identity.clone(), self.channel, self.handshakes.clone());
+        let handshake = async move {
+            let shaking = handshakes.spawn(async move { identity.accept(channel, stream).await });
+            let shaken = AbortOnDropHandle::new(shaking).await.map_err(io::Error::other)?;
+            Ok(Box::new(shaken?) as Connection)
+        };
         Ok(Incoming { from: from.ip().to_canonical(), handshake: Box::pin(handshake) })
     }
 }
@@ -54,7 +63,12 @@ impl Acceptor for TlsListener {
 impl Network for TlsNetwork {
     async fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Acceptor>> {
         let listener = super::pages::bind_any(address).await?;
-        Ok(Box::new(TlsListener { listener, identity: self.identity.clone(), channel: self.channel }))
+        Ok(Box::new(TlsListener {
+            listener,
+            identity: self.identity.clone(),
+            channel: self.channel,
+            handshakes: self.handshakes.clone(),
+        }))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
@@ -236,4 +250,45 @@ impl Directory for Alone {
     }
 
     fn urgent(&self, _urgent: bool) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secrecy::SecretString;
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::tls::Scope;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    // A flood of strangers must not hold up heartbeats, which are sent by the thread that accepts.
+    #[test]
+    fn those_who_dial_shake_hands_on_the_runtime_that_was_named_and_nowhere_else() {
+        let scope = Scope { namespace: "a".to_owned(), service: "b".to_owned(), cluster: String::new() };
+        let identity = ClusterIdentity::derive(&scope, &SecretString::from("hvs.secret"), None).unwrap();
+        let (accepts, named) = (runtime(), runtime());
+        let handshakes = named.handle().clone();
+        accepts.block_on(async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (channel, ip) = (Channel::Raft, Ipv4Addr::LOCALHOST.into());
+            let network = TlsNetwork { identity: identity.clone(), channel, ip, handshakes: handshakes.clone() };
+            let mut acceptor = TlsListener { listener, identity, channel, handshakes };
+            let dialled = tokio::spawn(async move { network.connect(address).await.map(drop) });
+            let mut handshake = acceptor.accept().await.unwrap().handshake;
+            assert!(timeout(Duration::from_millis(50), &mut handshake).await.is_err(), "nothing runs there yet");
+            let (stop, stopped) = oneshot::channel::<()>();
+            let driver = std::thread::spawn(move || named.block_on(stopped));
+            let (accepted, dialled) = tokio::join!(handshake, dialled);
+            assert!(accepted.is_ok() && dialled.unwrap().is_ok());
+            drop(stop);
+            driver.join().unwrap().unwrap_err();
+        });
+    }
 }

@@ -217,6 +217,11 @@ fn failed(error: reqwest::Error) -> VaultTrouble {
         "; name the CA that issued Vault's certificate by vault.tls.caCert or vault.tls.vaultCABackends"
     } else if causes.contains("not valid for name") {
         "; if the certificate is the right one name what it is issued for by vault.tls.serverName"
+    } else if causes.contains("alert: CertificateRequired") {
+        "; Vault wants a certificate of the controller: name one by vault.tls.clientCert and vault.tls.clientKey"
+    } else if ["UnknownCA", "BadCertificate"].iter().any(|alert| causes.contains(&format!("alert: {alert}"))) {
+        "; Vault does not believe the certificate of the controller: that of vault.tls.clientCert has to be of a CA in \
+         tls_client_ca_file of Vault's listener"
     } else {
         ""
     };

@@ -11,6 +11,7 @@ mod commands;
 mod controller;
 mod explain_answers;
 mod explain_failures;
+mod explain_outages;
 mod fault_proxy;
 mod kubernetes_events;
 mod kubernetes_faults;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let shared = Arc::new(Shared::default());
     // The longest waits first; those that run alone at the end.
-    let beside: [&[(&str, Case)]; 23] = [
+    let beside: [&[(&str, Case)]; 24] = [
         secrets::ALL,
         limits::ALL,
         push_unknown::ALL,
@@ -74,8 +75,9 @@ fn main() -> ExitCode {
         kubernetes_peers::ALL,
         push_start::ALL,
         push_outages::BESIDE,
+        explain_outages::BESIDE,
     ];
-    let alone = [vault_outages::ALONE, push_outages::ALONE, kubernetes_watch::ALONE];
+    let alone = [vault_outages::ALONE, push_outages::ALONE, kubernetes_watch::ALONE, explain_outages::ALONE];
     let mut trials = Vec::new();
     for (cases, is_alone) in beside.into_iter().map(|c| (c, false)).chain(alone.into_iter().map(|c| (c, true))) {
         for &(name, case) in cases {

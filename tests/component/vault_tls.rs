@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kubernetes_vault::deliver::ports::SecretIssuer as _;
-use kubernetes_vault::vault::{Ca, Fingerprint, Options, State, Tls};
+use kubernetes_vault::vault::{Ca, ClientCertificate, Fingerprint, Options, State, Tls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,6 +17,7 @@ cases! { ALL:
     the_ca_of_another_vault_is_no_proof_and_the_remedy_is_named,
     the_public_roots_are_no_proof_for_a_private_ca,
     a_wrong_server_name_is_told,
+    a_vault_that_wants_a_certificate_of_its_clients_is_shown_the_configured_one,
     the_ca_comes_from_a_pki_mount_and_goes_to_init_containers,
     a_pinned_ca_of_a_pki_mount_must_match,
     a_pki_mount_without_a_ca_is_named,
@@ -64,6 +65,31 @@ async fn a_wrong_server_name_is_told(world: &World) -> Result<()> {
     let mut right = options(world, &token)?;
     right.tls.server_name = Some("vault.default.svc".to_owned());
     Adapter::ready(right).await?.stop().await
+}
+
+// Bad-input table: Vault requires client certificates.
+async fn a_vault_that_wants_a_certificate_of_its_clients_is_shown_the_configured_one(world: &World) -> Result<()> {
+    let token = world.token(ControllerPolicy::Ours).await?;
+    let vault = world.vault()?;
+    let strict = || Ok::<_, anyhow::Error>(Options { address: vault.strict_address(), ..options(world, &token)? });
+    unreachable(strict()?, &["vault.tls.clientCert", "vault.tls.clientKey"]).await?;
+    let write = |name: &str, text: &str| {
+        let file = world.bed.directory().join(world.name(name));
+        std::fs::write(&file, text).map(|()| file)
+    };
+    let shown = |certificate: &str, key: &str| -> Result<Options> {
+        let mut options = strict()?;
+        let (certificate, key) = (write("client.crt", certificate)?, write("client.key", key)?);
+        options.tls.client = Some(ClientCertificate { certificate, key });
+        Ok(options)
+    };
+    let (key, parameters) = (KeyPair::generate()?, CertificateParams::new(Vec::new())?);
+    let unknown = shown(&parameters.self_signed(&key)?.pem(), &key.serialize_pem())?;
+    unreachable(unknown, &["vault.tls.clientCert", "tls_client_ca_file"]).await?;
+    let (certificate, key) = vault.client_certificate()?;
+    let adapter = Adapter::ready(shown(&certificate, &key)?).await?;
+    adapter.wrap(&world.approle("shown").await?).await??;
+    adapter.stop().await
 }
 
 /// A PKI mount whose CA signed the certificate of what stands before Vault.

@@ -15,17 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire::{Hello, MAX_FRAME, Packet, Refusal};
 use super::{Event, GossipMeter};
-use crate::places::{LogLimit, Places};
+use crate::places::{Crowd, LogLimit, Seat};
 use crate::raft::rpc::frame::{self, FrameError};
 use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
 
-/// Connections at once: each peer dials us once.
+/// Peers' connections at once: each peer dials us once.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Connections at once from one address: a peer holds one, and a restarted one leaves a few behind for a moment.
-const MAX_FROM_ONE: usize = 8;
+/// Those who still shake hands: as at Raft's port.
+const MAX_HANDSHAKES: usize = 256;
 
-/// A handshake in one network takes milliseconds; half-open ones must not fill the places.
+/// A handshake in one network takes milliseconds.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The greeting follows the handshake at once.
@@ -43,7 +43,8 @@ pub(super) struct Inbound {
     me: Hello,
     events: mpsc::Sender<Event>,
     meter: Arc<dyn GossipMeter>,
-    places: Arc<Places>,
+    strangers: Arc<Crowd>,
+    peers: Arc<Crowd>,
     log: LogLimit,
     stop: CancellationToken,
 }
@@ -65,8 +66,8 @@ impl Inbound {
         meter: Arc<dyn GossipMeter>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let places = Places::new(MAX_CONNECTIONS, MAX_FROM_ONE);
-        Arc::new(Self { network, me, events, meter, places, log: LogLimit::default(), stop })
+        let (strangers, peers) = (Crowd::new(MAX_HANDSHAKES), Crowd::new(MAX_CONNECTIONS));
+        Arc::new(Self { network, me, events, meter, strangers, peers, log: LogLimit::default(), stop })
     }
 
     /// Serves those who dial `acceptor`; ends with the token, and gives the port back then.
@@ -85,35 +86,37 @@ impl Inbound {
                     continue;
                 }
             };
-            let place = match self.places.take(incoming.from) {
-                Ok(place) => place,
-                Err(why) => {
-                    self.tell(incoming.from, "crowded", why);
-                    continue;
-                }
-            };
-            let inbound = self.clone();
+            let (inbound, seat) = (self.clone(), self.strangers.enter(incoming.from));
             tokio::spawn(async move {
-                let _place = place;
                 tokio::select! {
                     biased;
                     () = inbound.stop.cancelled() => {}
-                    () = inbound.serve(incoming) => {}
+                    () = inbound.serve(incoming, seat) => {}
                 }
             });
         }
     }
 
-    async fn serve(&self, incoming: Incoming) {
+    async fn serve(&self, incoming: Incoming, seat: Seat) {
         let from = incoming.from;
-        let mut connection = match timeout(HANDSHAKE_LIMIT, incoming.handshake).await {
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE_LIMIT, incoming.handshake) => shaken,
+            () = seat.wanted() => return self.crowd_out(from),
+        };
+        drop(seat);
+        let mut connection = match shaken {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 return self.tell(from, "stranger", &format!("no handshake: {}", self.network.explain(&error)));
             }
             Err(_) => return self.tell(from, "stranger", "no handshake in time"),
         };
-        match self.converse(&mut connection).await {
+        let seat = self.peers.enter(from);
+        let ended = tokio::select! {
+            ended = self.converse(&mut connection) => ended,
+            () = seat.wanted() => return self.crowd_out(from),
+        };
+        match ended {
             Ok(())
             | Err(Broken::Frame(FrameError::Closed | FrameError::Io(_)) | Broken::Refused(Refusal::Ourselves)) => {}
             Err(Broken::Frame(error)) => self.tell(from, error.label(), &error.to_string()),
@@ -142,6 +145,10 @@ impl Inbound {
             // Full: SWIM does without a packet now and then.
             let _ = self.events.try_send(Event::Said(packet.said));
         }
+    }
+
+    fn crowd_out(&self, from: IpAddr) {
+        self.tell(from, "crowded", "too many connections, and most of them from there");
     }
 
     fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {

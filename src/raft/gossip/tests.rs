@@ -316,12 +316,14 @@ async fn one_address_does_not_take_all_places() {
     let mesh = Arc::new(Mesh::default());
     let one = start(&mesh, 1, 1, CLUSTER, &[]).await;
     let stranger = Socket(mesh.clone(), ip(9));
+    let two = start(&mesh, 2, 1, CLUSTER, &[1]).await;
+    until("they meet", || one.sees() == [2] && two.sees() == [1]).await;
     let mut held = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..200 {
         held.push(stranger.connect(at(1)).await.unwrap());
     }
-    let two = start(&mesh, 2, 1, CLUSTER, &[1]).await;
+    let three = start(&mesh, 3, 1, CLUSTER, &[1]).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!((one.sees(), two.sees()), (vec![2], vec![1]));
-    assert!(closed(held.last_mut().unwrap()).await);
+    assert_eq!((one.sees(), three.sees()), (vec![2, 3], vec![1, 2]));
+    assert!(closed(&mut held[0]).await, "the flood's own oldest makes room");
 }

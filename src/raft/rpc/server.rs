@@ -1,7 +1,7 @@
 //! Answering peers: accepts, shakes hands, reads requests, answers.
 //!
-//! Owns the limits on who dials us: how many at once, how many from one address, how long each may take. A stranger
-//! costs a handshake that fails, and a log line a minute.
+//! Owns the limits on who dials us: how many at once, and how long each may take. A stranger costs a handshake that
+//! fails, and a log line a minute. It takes no place of those who have shown the cluster's identity.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,17 +18,18 @@ use super::frame::{self, FrameError};
 use super::message::{Address, RaftRequest, Request, Response};
 use super::network::{Acceptor, Connection, Incoming, Network};
 use crate::domain::ids::NodeId;
-use crate::places::{LogLimit, Places};
+use crate::places::{Crowd, LogLimit, Seat};
 use crate::raft::snapshot;
 use crate::raft::types::{SnapshotMeta, Vote};
 
-/// Connections at once: five voters and a few learners hold three or four each.
+/// Peers' connections at once: five voters and a few learners hold three or four each.
 const MAX_CONNECTIONS: usize = 128;
 
-/// Connections at once from one address: one peer holds three or four, and a reset one lingers a moment.
-const MAX_FROM_ONE: usize = 16;
+/// Those who still shake hands. A peer needs a place for milliseconds; there are enough for it to keep one so long
+/// while strangers come from more addresses than there are places.
+const MAX_HANDSHAKES: usize = 256;
 
-/// A handshake in one network takes milliseconds; half-open ones must not fill the places.
+/// A handshake in one network takes milliseconds.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The rest of a frame, or a snapshot's next piece, arrives within this.
@@ -74,7 +75,8 @@ pub struct Server {
     network: Arc<dyn Network>,
     handler: Arc<dyn Handler>,
     counts: Arc<Counts>,
-    places: Arc<Places>,
+    strangers: Arc<Crowd>,
+    peers: Arc<Crowd>,
     told: LogLimit,
     stop: CancellationToken,
 }
@@ -91,7 +93,8 @@ impl Server {
             network,
             handler,
             counts,
-            places: Places::new(MAX_CONNECTIONS, MAX_FROM_ONE),
+            strangers: Crowd::new(MAX_HANDSHAKES),
+            peers: Crowd::new(MAX_CONNECTIONS),
             told: LogLimit::default(),
             stop,
         })
@@ -113,28 +116,24 @@ impl Server {
                     continue;
                 }
             };
-            let place = match self.places.take(incoming.from) {
-                Ok(place) => place,
-                Err(why) => {
-                    self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
-                    self.tell(incoming.from, "crowded", why);
-                    continue;
-                }
-            };
-            let server = self.clone();
+            let (server, seat) = (self.clone(), self.strangers.enter(incoming.from));
             tasks.spawn(async move {
                 tokio::select! {
                     () = server.stop.cancelled() => {}
-                    () = server.serve(incoming) => {}
+                    () = server.serve(incoming, seat) => {}
                 }
-                drop(place);
             });
         }
     }
 
-    async fn serve(&self, incoming: Incoming) {
+    async fn serve(&self, incoming: Incoming, seat: Seat) {
         let from = incoming.from;
-        let mut connection = match timeout(HANDSHAKE_LIMIT, incoming.handshake).await {
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE_LIMIT, incoming.handshake) => shaken,
+            () = seat.wanted() => return self.crowd_out(from),
+        };
+        drop(seat);
+        let mut connection = match shaken {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 self.counts.strangers.fetch_add(1, Ordering::Relaxed);
@@ -147,8 +146,15 @@ impl Server {
                 return;
             }
         };
-        let mut raft_source = None;
-        if let Err(error) = self.converse(from, &mut connection, &mut raft_source).await
+        let (mut raft_source, seat) = (None, self.peers.enter(from));
+        let ended = tokio::select! {
+            ended = self.converse(from, &mut connection, &mut raft_source) => ended,
+            () = seat.wanted() => {
+                self.crowd_out(from);
+                Ok(())
+            }
+        };
+        if let Err(error) = ended
             && !matches!(error, FrameError::Closed | FrameError::Io(_))
         {
             self.counts.bad_frames.fetch_add(1, Ordering::Relaxed);
@@ -193,6 +199,11 @@ impl Server {
                 _ => {}
             }
         }
+    }
+
+    fn crowd_out(&self, from: IpAddr) {
+        self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
+        self.tell(from, "crowded", "too many connections, and most of them from there");
     }
 
     /// Once per address, cause and minute.

@@ -27,6 +27,8 @@ use crate::process::Server;
 
 /// Vault's port.
 pub(crate) const VAULT_PORT: u16 = 8200;
+/// Where it wants a certificate of its clients, if it serves TLS.
+const STRICT_PORT: u16 = 8210;
 /// The root token of every testbed. It opens nothing but a server on a private network.
 pub const ROOT_TOKEN: &str = "testbed-root-token";
 /// It takes about a second; both cores may be busy with the control plane.
@@ -100,6 +102,19 @@ impl Vault {
     #[must_use]
     pub fn ca(&self) -> Option<String> {
         self.authority.as_ref().map(Authority::pem)
+    }
+
+    /// Its address for those who show a certificate of [`Vault::client_certificate`]'s authority, where it serves TLS.
+    #[must_use]
+    pub fn strict_address(&self) -> String {
+        self.address.replace(&VAULT_PORT.to_string(), &STRICT_PORT.to_string())
+    }
+
+    /// A client's certificate that it believes, and its key, PEM, where it serves TLS.
+    pub fn client_certificate(&self) -> Result<(String, String)> {
+        let authority = self.authority.as_ref().context("this Vault serves no TLS")?;
+        let pair = authority.client("kubernetes-vault", "controllers")?;
+        Ok((pair.certificate, pair.key))
     }
 
     /// That authority with its key, PEM: for a PKI mount that is to stand for whoever signed its certificate.
@@ -219,6 +234,7 @@ impl Vault {
 
 fn write_config(options: &VaultOptions, authority: Option<&Authority>, directory: &Path, ip: Ipv4Addr) -> Result<()> {
     let mut listener = json!({"address": format!("{ip}:{VAULT_PORT}")});
+    let mut strict = None;
     if let Some(authority) = authority {
         let pair = authority.server("vault", &["vault", "vault.default.svc", "localhost"], &[ip])?;
         let (certificate, key) = (directory.join("vault.crt"), directory.join("vault.key"));
@@ -226,13 +242,21 @@ fn write_config(options: &VaultOptions, authority: Option<&Authority>, directory
         fs::write(&key, pair.key)?;
         listener["tls_cert_file"] = json!(certificate);
         listener["tls_key_file"] = json!(key);
+        let believed = directory.join("vault-clients.crt");
+        fs::write(&believed, authority.pem())?;
+        let mut other = listener.clone();
+        other["address"] = json!(format!("{ip}:{STRICT_PORT}"));
+        other["tls_require_and_verify_client_cert"] = json!(true);
+        other["tls_client_ca_file"] = json!(believed);
+        strict = Some(json!({"tcp": other}));
     } else {
         listener["tls_disable"] = json!(true);
     }
     let storage =
         if options.lasting { json!({"file": {"path": directory.join("vault-data")}}) } else { json!({"inmem": {}}) };
+    let listeners: Vec<Value> = [json!({"tcp": listener})].into_iter().chain(strict).collect();
     let config = json!({
-        "listener": [{"tcp": listener}],
+        "listener": listeners,
         "storage": storage,
         "disable_mlock": true,
         "log_level": "info",
