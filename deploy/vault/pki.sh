@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up Vault's PKI for deploy/production, after setup.sh: a CA for the metrics page, for replicas and for Prometheus.
-# Needs the vault CLI, VAULT_ADDR, and a VAULT_TOKEN that may do all this. May be run again.
+# Needs the vault CLI, VAULT_ADDR, and a VAULT_TOKEN that may do all this. May be run again; after setup.sh it has to be,
+# since that writes the controller's policy without what is added here.
 #
 # NAMESPACE is where the controller runs. Vault's own certificate may be from this CA, or from any other.
 set -eu
@@ -31,14 +32,18 @@ vault write pki/roles/prometheus allow_bare_domains=true allowed_domains=prometh
 # The controller's policy, and the two paths above beside it. Its token has it from now on; nothing is restarted.
 cat kubernetes-vault.hcl pki.hcl | vault policy write kubernetes-vault -
 
+apply="kubectl apply -k deploy/production"
+if [ "$namespace" != kubernetes-vault ]; then
+  apply="kubernetes-vault manifests production --namespace=$namespace | kubectl apply --server-side -f -"
+fi
 cat <<EOF
 
 Vault's PKI is ready. In the cluster, with the CA that signed Vault's own certificate in vault-ca.crt:
 
-  kubectl apply -f deploy/production/namespace.yaml
+  kubectl create namespace $namespace
   kubectl -n $namespace create secret generic kubernetes-vault \\
     --from-literal=addr=${POD_VAULT_ADDR:-$VAULT_ADDR} \\
     --from-literal=token="\$(vault token create -role=kubernetes-vault -policy=kubernetes-vault -field=token)"
   kubectl -n $namespace create secret generic kubernetes-vault-tls --from-file=vault-ca.crt
-  kubectl apply -k deploy/production
+  $apply
 EOF

@@ -56,7 +56,7 @@ async fn installed(bed: &Testbed) -> Result<()> {
     let said = script(bed, "setup.sh").await?;
     ensure!(said.contains("kubectl apply -k deploy/quick-start"), "{said}");
     let said = script(bed, "pki.sh").await?;
-    ensure!(said.contains("kubectl apply -k deploy/production"), "{said}");
+    ensure!(said.contains(&format!("kubernetes-vault manifests production --namespace={SYSTEM}")), "{said}");
     secrets(bed).await?;
     let folder = bed.directory().join("manifests");
     let folder = folder.display().to_string();
