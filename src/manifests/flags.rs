@@ -18,11 +18,12 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
 
-    /// The namespace that it is installed in [default: kubernetes-vault; team-a, default or as the case is].
+    /// The namespace that it is installed in [default: as the case is documented, mostly kubernetes-vault].
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// The pods to serve: a namespace, for which a Role is enough, or "~" and a regular expression.
+    /// The pods to serve: a namespace, for which a Role is enough, or "~" and a regular expression [default: as the case
+    /// is documented].
     #[arg(long, value_name = "NAME|~REGEX")]
     pub watch_namespace: Option<String>,
 
@@ -38,11 +39,12 @@ pub struct Flags {
     #[arg(long, value_name = "NUMBER")]
     pub replicas: Option<u32>,
 
-    /// The Secret with `addr` and `token`; of sample-app, with `role-id` [default: as the application is called].
+    /// The Secret with `addr` and `token`; of sample-app, with `role-id` [default: kubernetes-vault; sample-app].
     #[arg(long, value_name = "NAME")]
     pub secret: Option<String>,
 
-    /// The Secret with certificates; of monitoring, with Prometheus' own, and metrics are scraped over https.
+    /// The Secret with certificates; of monitoring, with Prometheus' own, and metrics are scraped over https [default:
+    /// kubernetes-vault-tls; none of monitoring].
     #[arg(long, value_name = "NAME")]
     pub tls_secret: Option<String>,
 
