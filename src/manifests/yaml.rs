@@ -239,13 +239,14 @@ fn is_plain(text: &str, in_list: bool) -> bool {
         '.' => text.starts_with("../"),
         first => first.is_ascii_alphabetic() || matches!(first, '/' | '$' | '_'),
     };
+    let ends_an_item = in_list && text.contains([',', '[', ']', '{', '}']);
     let is_tame = |c: char| c.is_ascii_graphic() || c == ' ';
     begins_well
         && text.chars().all(is_tame)
         && !text.ends_with([' ', ':'])
         && !text.contains(": ")
         && !text.contains(" #")
-        && !(in_list && text.contains([',', '[', ']', '{', '}']))
+        && !ends_an_item
         && !NO_TEXT.contains(&text.to_ascii_lowercase().as_str())
 }
 
