@@ -116,7 +116,7 @@ async fn restricted(beds: &Beds) -> Result<()> {
             match (name.as_str(), tried) {
                 // Nothing of it was to be changed, and it had no security context.
                 ("reference", Err(error)) => {
-                    ensure!(format!("{error:#}").contains("violates PodSecurity"), "{error:#}")
+                    ensure!(format!("{error:#}").contains("violates PodSecurity"), "{error:#}");
                 }
                 ("reference", Ok(_)) => {
                     anyhow::bail!("the pod of the Go version passes: its comment says that it does not")
