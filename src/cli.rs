@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::{DEFAULT_PATH, Format, IMAGE_PATH, Level, Source};
 use crate::domain::pod_name::PodName;
+use crate::manifests;
 
 const NAME: &str = "kubernetes-vault";
 
@@ -123,6 +124,11 @@ pub enum Command {
         #[arg(long, value_name = "FORM", default_value = "text", value_parser = named(&Output::ALL))]
         output: Output,
     },
+    /// Print the manifests that install the controller, or what goes with it, on a cluster.
+    ///
+    /// Talks to nobody. A flag that has no effect for a case is refused.
+    #[command(after_help = EXIT_CODES)]
+    Manifests(Box<manifests::Flags>),
 }
 
 /// What can be explained.
@@ -205,7 +211,9 @@ impl fmt::Display for Version {
 }
 
 /// Values by name; clap lists the names when a value is none of them.
-fn named<T: Copy + Send + Sync + 'static>(all: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+pub(crate) fn named<T: Copy + Send + Sync + 'static>(
+    all: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(all.iter().map(|&(name, _)| name)).try_map(|text| {
         let found = all.iter().find(|&&(name, _)| name == text);
         found.map(|&(_, value)| value).ok_or("unknown name")
@@ -348,6 +356,22 @@ mod tests {
         assert_eq!(read(&["check"]).unwrap().command, Some(Command::Check { output: Output::Text }));
         assert_eq!(read(&["check", "--output=json"]).unwrap().command, Some(Command::Check { output: Output::Json }));
         assert!(read(&["check", "--fix"]).is_err() && read(&["run", "--output=json"]).is_err());
+    }
+
+    #[test]
+    fn manifests_take_a_case_and_flags() {
+        let read_flags = |args: &[&str]| match read(args).unwrap().command {
+            Some(Command::Manifests(flags)) => *flags,
+            other => panic!("{args:?}: {other:?}"),
+        };
+        assert_eq!(read_flags(&["manifests"]), manifests::Flags::default());
+        let flags =
+            read_flags(&["manifests", "production", "--image", "controller=a:1", "--image=init=b:1", "--replicas=5"]);
+        assert_eq!((flags.case, flags.replicas), (Some(manifests::Case::Production), Some(5)));
+        assert_eq!(flags.images, ["controller=a:1", "init=b:1"]);
+        for args in [["manifests", "nope"], ["manifests", "--replicas=x"], ["manifests", "--mode=nope"]] {
+            assert_eq!(read(&args).unwrap_err().exit_code(), i32::from(EXIT_USAGE), "{args:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod deliver;
 pub mod domain;
 pub mod files;
 pub mod k8s;
+pub mod manifests;
 pub mod metrics;
 pub mod pem;
 pub mod places;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use kubernetes_vault::cli::{self, Cli, Command};
 use kubernetes_vault::config::{self, Config, Source, Warning};
+use kubernetes_vault::manifests::{self, Made};
 use kubernetes_vault::{app, crypto, print, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,8 +31,25 @@ fn main() -> ExitCode {
     };
     match &cli.command {
         None | Some(Command::Run) => start(&cli),
+        Some(Command::Manifests(flags)) => make_manifests(flags),
         Some(command) => carry_out(command, &cli),
     }
+}
+
+/// Prints manifests, or writes them and says where.
+fn make_manifests(flags: &manifests::Flags) -> ExitCode {
+    match manifests::make(flags) {
+        Ok(Made::Text(text)) => print::out(&text),
+        Ok(Made::Files(paths)) => {
+            let lines: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+            print::out(&lines);
+        }
+        Err(error) => {
+            let code = if error.is_usage() { cli::EXIT_USAGE } else { cli::EXIT_NOT_WELL };
+            return fail(&format!("{:#}", anyhow::Error::from(error)), code);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Carries out a command, and ends.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up an empty Vault for deploy/quick-start, and prints what to do next. Needs the vault CLI, VAULT_ADDR, and a
+# Sets up an empty Vault for deploy/quick-start and deploy/replicated, and prints what to do next. Needs the vault CLI, VAULT_ADDR, and a
 # VAULT_TOKEN that may do all this (root, on a Vault for a trial). May be run again.
 #
 # VAULT_ADDR is what goes into the cluster too, unless POD_VAULT_ADDR says how pods reach this Vault.
@@ -40,4 +40,5 @@ Vault is ready. These commands make a token for the controller, and put what the
     --from-literal=token="\$(vault token create -role=kubernetes-vault -policy=kubernetes-vault -field=token)"
   kubectl -n default create secret generic sample-app --from-literal=role-id=$role_id
   kubectl apply -k deploy/quick-start
+  kubectl apply -k deploy/sample-app/token
 EOF

@@ -49,8 +49,8 @@ pub async fn carry_out(command: &Command, config: &Source, paint: Paint) -> Resu
         Output::Json => View::Json,
     };
     let (request, view) = match command {
-        // The caller runs the controller itself.
-        Command::Run => return Ok(Said { text: String::new(), code: EXIT_WELL }),
+        // The caller runs the controller itself, and needs nobody to make manifests.
+        Command::Run | Command::Manifests(_) => return Ok(Said { text: String::new(), code: EXIT_WELL }),
         Command::Version { output } => {
             let version = Version::of_this_build();
             let text = if *output == Output::Json { pretty(&version) } else { format!("{version}\n") };

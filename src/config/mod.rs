@@ -44,6 +44,7 @@ pub use self::kubernetes::Kubernetes;
 pub use self::listen::ListenAddr;
 pub use self::log::{Format, Level, Log, UnknownName};
 pub use self::login::{KubernetesAuth, Login};
+pub(crate) use self::names::{LABEL_ACCEPTED, is_dns_label};
 pub use self::namespace::WatchNamespace;
 pub use self::peers::PeerAddr;
 pub use self::prometheus::{ClientCas, Prometheus, PrometheusTls, ServingCertificate};

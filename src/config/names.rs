@@ -6,7 +6,7 @@
 pub(super) const MOUNT_ACCEPTED: &str = "must be a mount path such as \"pki\" or \"team/pki\": no spaces, no empty, \".\" or \"..\" parts, none of ? # % \\";
 
 /// What [`is_dns_label`] takes, for messages.
-pub(super) const LABEL_ACCEPTED: &str =
+pub(crate) const LABEL_ACCEPTED: &str =
     "a to z, 0 to 9 and '-', at most 63 characters, a letter or digit first and last";
 
 /// The path of a Vault mount or namespace without slashes at its ends; `None` where it is not one.
@@ -25,7 +25,7 @@ pub(super) fn is_segment(text: &str) -> bool {
 }
 
 /// A Kubernetes object name of the strict kind (namespaces, services): RFC 1123 label.
-pub(super) fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

@@ -18,7 +18,7 @@ pub enum WatchNamespace {
 
 impl WatchNamespace {
     /// Reads `name` or `~expression`. The error says what is accepted and does not repeat the value.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(pattern) = text.strip_prefix('~') else {
             let name = text.to_lowercase();
             return if is_dns_label(&name) {

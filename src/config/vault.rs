@@ -45,6 +45,21 @@ pub struct VaultAddr {
 }
 
 impl VaultAddr {
+    /// Reads an address; `None` where it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        // The parser would drop white space silently, and pods would get an address that theirs may refuse.
+        let is_clean = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+        // The parser would also take `http:host`, `http:///host` and `http://host\path`, which Go reads otherwise.
+        let is_plain = text.split_once("://").is_some_and(|(scheme, rest)| {
+            (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+                && !rest.starts_with('/')
+                && !rest.contains('\\')
+        });
+        let url = Url::parse(text).ok()?;
+        let is_whole = url.has_host() && url.query().is_none() && url.fragment().is_none();
+        (is_clean && is_plain && is_whole).then(|| Self { text: text.to_owned(), url })
+    }
+
     /// The address byte for byte as in the file (environment variables expanded): what pods get.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -143,25 +158,14 @@ fn read_addr(section: &Section<'_>, cx: &mut Context<'_>) -> Option<VaultAddr> {
         cx.problem(&section.spot("addr"), "is required: the URL of Vault, such as https://vault.example:8200");
         return None;
     };
-    // The parser would drop white space silently, and pods would get an address that theirs may refuse.
-    let is_clean = !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    // The parser would also take `http:host`, `http:///host` and `http://host\path`, which Go reads otherwise.
-    let is_plain = text.split_once("://").is_some_and(|(scheme, rest)| {
-        (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
-            && !rest.starts_with('/')
-            && !rest.contains('\\')
-    });
-    let url = Url::parse(&text)
-        .ok()
-        .filter(|url| is_clean && is_plain && url.has_host() && url.query().is_none() && url.fragment().is_none());
-    let Some(url) = url else {
+    let addr = VaultAddr::parse(&text);
+    if addr.is_none() {
         cx.problem(
             &spot,
             "must be an http:// or https:// URL with a host, such as https://vault.example:8200: no spaces, no ? or #",
         );
-        return None;
-    };
-    Some(VaultAddr { text, url })
+    }
+    addr
 }
 
 fn read_namespace(setting: &Setting<String>, cx: &mut Context<'_>) -> Option<String> {

@@ -140,7 +140,11 @@ pub fn judge(answers: &[(Use, bool)]) -> Vec<Finding> {
 fn remedy(purpose: Purpose, answers: &[(Use, bool)]) -> String {
     let cluster_wide = answers.iter().any(|(used, _)| used.purpose == purpose && used.right.namespace.is_none());
     let kind = if cluster_wide { "ClusterRole" } else { "Role" };
-    let file = if cluster_wide { "deploy/quick-start/rbac.yaml" } else { "deploy/one-namespace/rbac.yaml" };
+    let file = match purpose {
+        Purpose::Pods | Purpose::Events if cluster_wide => "deploy/quick-start/rbac.yaml",
+        Purpose::Pods | Purpose::Events => "deploy/one-namespace/rbac.yaml",
+        Purpose::Slices | Purpose::Endpoints | Purpose::PeerPods => "deploy/base/rbac.yaml",
+    };
     format!("grant it by a {kind} and its binding to the controller's service account, as {file} does")
 }
 

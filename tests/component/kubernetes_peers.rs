@@ -118,14 +118,14 @@ async fn a_peer_is_absent_while_its_container_does_not_run(world: &World) -> Res
     Ok(())
 }
 
-/// The Role of the quick start, in another namespace and for another service.
+/// The Role of our manifests, in another namespace and for another service.
 async fn the_rights_of_our_manifests_are_enough(world: &World) -> Result<()> {
     let namespace = service(world, "peers-role").await?;
-    let rules = include_str!("../../deploy/quick-start/rbac.yaml");
+    let rules = include_str!("../../deploy/base/rbac.yaml");
     let rules = serde_yaml::Deserializer::from_str(rules)
         .map(<Value as serde::Deserialize>::deserialize)
         .collect::<Result<Vec<_>, _>>()?;
-    let role = rules.iter().find(|object| object["kind"] == "Role").context("the quick start has no Role")?;
+    let role = rules.iter().find(|object| object["kind"] == "Role").context("the base has no Role")?;
     let mut rules = role["rules"].clone();
     for rule in rules.as_array_mut().into_iter().flatten().filter(|rule| rule["resourceNames"].is_array()) {
         rule["resourceNames"] = json!(["kv"]);

@@ -12,10 +12,13 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, LIMIT, eventually};
 
-const RBAC: &str = include_str!("../../deploy/quick-start/rbac.yaml");
+/// The account, and its rights in its own namespace.
+pub(crate) const BASE: &str = include_str!("../../deploy/base/rbac.yaml");
+/// Its rights on pods.
+pub(crate) const RBAC: &str = include_str!("../../deploy/quick-start/rbac.yaml");
 const RBAC_ONE_NAMESPACE: &str = include_str!("../../deploy/one-namespace/rbac.yaml");
-const DEPLOYMENT: &str = include_str!("../../deploy/quick-start/controller/deployment.yaml");
-const SERVICE: &str = include_str!("../../deploy/quick-start/controller/service.yaml");
+const DEPLOYMENT: &str = include_str!("../../deploy/quick-start/deployment.yaml");
+pub(crate) const SERVICE: &str = include_str!("../../deploy/base/service.yaml");
 pub(crate) const NAME: &str = "kubernetes-vault";
 
 /// What the controller may do in the cluster.
@@ -57,7 +60,7 @@ impl Controller {
     pub(crate) async fn apply(cluster: &Cluster, settings: &Settings<'_>) -> Result<Self> {
         let namespace = settings.namespace;
         let rbac = if settings.rbac == Rbac::OneNamespace { RBAC_ONE_NAMESPACE } else { RBAC };
-        let around = [documents(rbac)?, documents(SERVICE)?].concat();
+        let around = [documents(BASE)?, documents(rbac)?, documents(SERVICE)?].concat();
         // Replicas that bring a service of their own bring all that they need.
         let complete = settings.replicas.iter().flatten().any(|object| object["kind"] == "Service");
         for mut object in around.into_iter().filter(|_| !complete) {

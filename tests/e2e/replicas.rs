@@ -14,14 +14,12 @@ use serde_json::{Value, json};
 
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
-use super::controller::{NAME, Rbac, documents, rename};
+use super::controller::{BASE, NAME, RBAC, Rbac, SERVICE, documents, rename};
 use super::stage::{Plan, Stage};
 
-const RBAC: &str = include_str!("../../deploy/quick-start/rbac.yaml");
-const SERVICE: &str = include_str!("../../deploy/quick-start/controller/service.yaml");
 const STATEFUL_SET: &str = include_str!("../../deploy/replicated/statefulset.yaml");
 const BUDGET: &str = include_str!("../../deploy/replicated/disruption-budget.yaml");
-const POLICY: &str = include_str!("../../deploy/replicated/network-policy.yaml");
+const POLICY: &str = include_str!("../../deploy/production/network-policy.yaml");
 const GO_VERSION: &str = include_str!("../fixtures/reference/kubernetes-vault.yaml");
 const RAFT_DIR: &str = "/var/lib/kubernetes-vault/";
 
@@ -46,14 +44,14 @@ async fn ours(cluster: Arc<Cluster>) -> Result<()> {
             .count()
     };
     ensure!(of_ours("StatefulSet") == 1 && of_ours("Deployment") == 0, "{folder}:\n{whole}");
-    let objects = [RBAC, SERVICE, STATEFUL_SET, BUDGET, POLICY].map(documents);
+    let objects = [BASE, RBAC, SERVICE, STATEFUL_SET, BUDGET, POLICY].map(documents);
     let objects: Vec<Value> = objects.into_iter().collect::<Result<Vec<_>>>()?.concat();
     let replicas = Replicas::up(&cluster, "trio", objects).await?;
     replicas.have(StorageKind::EmptyDir).await
 }
 
 async fn lasting(cluster: Arc<Cluster>) -> Result<()> {
-    let mut objects = [documents(RBAC)?, documents(SERVICE)?, documents(STATEFUL_SET)?].concat();
+    let mut objects = [documents(BASE)?, documents(RBAC)?, documents(SERVICE)?, documents(STATEFUL_SET)?].concat();
     let set = objects.last_mut().and_then(|set| set.pointer_mut("/spec/template/spec")).context("no StatefulSet")?;
     let of_raft =
         |list: &mut Value| -> Option<usize> { list.as_array()?.iter().position(|item| item["name"] == "raft") };

@@ -11,13 +11,12 @@ use testbed::Signal;
 
 use super::bed::{Case, On};
 use super::cluster::{Cluster, LIMIT, eventually};
-use super::controller::{NAME, Rbac, documents, rename, sample};
+use super::controller::{NAME, Rbac, SERVICE, documents, rename, sample};
 use super::failover::{create, served};
 use super::rollout::ensured;
 use super::stage::Plan;
 use super::trio::{Trio, lone_pod, read};
 
-const SERVICE: &str = include_str!("../../deploy/quick-start/controller/service.yaml");
 /// The label by which the service selects its pods, and the one that the pod apart has beside it.
 const LABEL: &str = "app.kubernetes.io/name";
 const SIDE: &str = "side";

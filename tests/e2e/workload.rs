@@ -1,4 +1,4 @@
-//! An application's pod, made from the pods of `deploy/quick-start/sample-app.yaml`.
+//! An application's pod, made from the pods of `deploy/sample-app/token/deployment.yaml`.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::controller::documents;
 use super::stage::Stage;
 
-const SAMPLE: &str = include_str!("../../deploy/quick-start/sample-app.yaml");
+const SAMPLE: &str = include_str!("../../deploy/sample-app/token/deployment.yaml");
 /// The init container's name in that manifest.
 pub(crate) const INIT: &str = "install";
 /// The application's.

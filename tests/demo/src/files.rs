@@ -13,20 +13,26 @@ macro_rules! deploy {
 
 /// Path from the root of the tree, content. Compiled in, so that the demonstration needs no tree.
 const FILES: &[(&str, &str)] = deploy![
+    "deploy/base/kustomization.yaml",
+    "deploy/base/rbac.yaml",
+    "deploy/base/service.yaml",
     "deploy/quick-start/configmap.yaml",
-    "deploy/quick-start/controller/deployment.yaml",
-    "deploy/quick-start/controller/kustomization.yaml",
-    "deploy/quick-start/controller/service.yaml",
+    "deploy/quick-start/deployment.yaml",
     "deploy/quick-start/kustomization.yaml",
     "deploy/quick-start/namespace.yaml",
     "deploy/quick-start/rbac.yaml",
-    "deploy/quick-start/sample-app.yaml",
+    "deploy/replicated/configmap.yaml",
     "deploy/replicated/disruption-budget.yaml",
     "deploy/replicated/kustomization.yaml",
-    "deploy/replicated/network-policy.yaml",
+    "deploy/replicated/namespace.yaml",
+    "deploy/replicated/rbac.yaml",
     "deploy/replicated/statefulset.yaml",
+    "deploy/sample-app/token/deployment.yaml",
+    "deploy/sample-app/token/kustomization.yaml",
     "deploy/vault/kubernetes-vault-minimal.hcl",
     "deploy/vault/kubernetes-vault.hcl",
+    "deploy/vault/pki.hcl",
+    "deploy/vault/pki.sh",
     "deploy/vault/sample-app.hcl",
     "deploy/vault/setup.sh",
 ];
@@ -63,7 +69,9 @@ mod tests {
     fn no_file_is_forgotten() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut found = Vec::new();
-        for folder in ["deploy/quick-start", "deploy/replicated", "deploy/vault"] {
+        for folder in
+            ["deploy/base", "deploy/quick-start", "deploy/replicated", "deploy/sample-app/token", "deploy/vault"]
+        {
             below(root.join(folder), &mut found);
         }
         let mut found: Vec<String> =

@@ -11,7 +11,7 @@ use testbed::{Testbed, poll_until};
 
 use crate::follow::{Follower, Seen};
 use crate::screen::{Screen, millis, table};
-use crate::setup::APPLY;
+use crate::setup::APPLY_SAMPLE;
 use crate::shell::Shell;
 
 pub(crate) const NAMESPACE: &str = "default";
@@ -23,12 +23,12 @@ const SHOWN_ALL: &str = "Waiting until this pod is deleted.";
 pub(crate) const DELIVERED: &str = "SecretIdDelivered";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Applies the rest of the manifests, and shows what becomes of the pod.
+/// Applies its manifests, and shows what becomes of the pod.
 pub(crate) async fn start(bed: &Testbed, shell: &Shell, screen: &Screen, pods: &mut Follower) -> Result<Seen> {
     screen.step("Start the sample application");
-    screen.command(APPLY);
+    screen.command(APPLY_SAMPLE);
     let first = follow_one(pods, screen, |_| true);
-    let (_, seen) = tokio::try_join!(shell.run(APPLY), first)?;
+    let (_, seen) = tokio::try_join!(shell.run(APPLY_SAMPLE), first)?;
     let name = seen.name();
     screen.command("kubectl get pods");
     screen.output(&shell.run("kubectl get pods").await?.out);
