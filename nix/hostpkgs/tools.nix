@@ -1,0 +1,7 @@
+# Packages that nix/ only names, for a shell or for the PATH of a script.
+[
+  "cargo"
+  "clippy"
+  "rustc"
+  "rustfmt"
+]
