@@ -1,16 +1,20 @@
 # What a build sees of this repository: a list of paths that are allowed. A change of documents, tests or CI gives no
 # other image, and no other derivation.
-{ paths }:
+{
+  paths,
+  # Unit tests lie beside the code. No program needs them.
+  withTests ? false,
+}:
 let
   root = toString ../.;
   begins = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
   allowed =
     relative: type: path:
     relative == path || begins (path + "/") relative || (type == "directory" && begins (relative + "/") path);
-  # Unit tests lie beside the code. No program needs them.
   isTest =
     path:
-    builtins.elem (baseNameOf path) [
+    !withTests
+    && builtins.elem (baseNameOf path) [
       "tests"
       "tests.rs"
     ];

@@ -24,7 +24,7 @@ let
           ''
             set -o pipefail
             shopt -s nullglob
-            export PATH=/rust/bin:/usr/bin:/bin HOME=/build/home
+            export PATH=/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/build/home
             export LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=1
             umask 0022
             mkdir -p "$HOME"

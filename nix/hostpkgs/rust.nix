@@ -56,6 +56,9 @@ let
       cargoBuildFlags ? [ ],
       postPatch ? "",
       preBuild ? "",
+      buildPhase ? ''
+        cargo build -j "$NIX_BUILD_CORES" --target ${target} --offline --profile ${buildType} ${toString cargoBuildFlags}
+      '',
       installPhase ? ''
         mkdir -p $out/bin
         find target/${target}/${buildType} -maxdepth 1 -type f -perm -0100 -exec cp -t $out/bin {} +
@@ -90,7 +93,7 @@ let
       cd source
       ${postPatch}
       ${preBuild}
-      cargo build -j "$NIX_BUILD_CORES" --target ${target} --offline --profile ${buildType} ${toString cargoBuildFlags}
+      ${buildPhase}
       ${installPhase}
       ${
         if dontFixup then
