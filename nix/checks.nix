@@ -46,7 +46,7 @@ in
         fail "files of another owner or time"
       fi
       if grep -rqaF /nix/store/ $image; then fail "a path of the store in it"; fi
-      tar -xf "$image/blobs/''${layer/://}" -C $image/files
+      tar -xpf "$image/blobs/''${layer/://}" -C $image/files
       readelf -lW $image/files$program > $image/headers
       if grep -q INTERP $image/headers; then fail "$program is not static"; fi
       grep -q 'GNU_RELRO' $image/headers || fail "$program can change its own tables"

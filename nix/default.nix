@@ -1,36 +1,35 @@
 # Everything that the flake offers, as a function of a package set: nixpkgs, or nix/hostpkgs where that is out of reach.
 { pkgs }:
 let
+  platform = pkgs.stdenv.hostPlatform;
   inherit (import ./workspace.nix) version;
-  here = pkgs.stdenv.hostPlatform.go.GOARCH;
-  programs = import ./programs.nix { inherit pkgs; };
+  cargoDeps = pkgs.rustPlatform.importCargoLock { lockFile = ../Cargo.lock; };
+  programs = import ./programs.nix { inherit pkgs cargoDeps; };
+  # The same once more, under other names.
   again = import ./programs.nix {
-    inherit pkgs;
+    inherit pkgs cargoDeps;
     suffix = "-again";
   };
-  tools = import ./tools.nix pkgs;
 
-  image =
-    architecture:
-    import ./image.nix {
-      inherit pkgs architecture;
-      tag = version;
+  imagesOf =
+    architecture: programs:
+    builtins.intersectAttrs programs (
+      builtins.mapAttrs (name: image: image programs.${name}) (
+        import ./image.nix {
+          inherit pkgs architecture;
+          tag = version;
+        }
+      )
+    );
+  images = imagesOf platform.go.GOARCH { inherit (programs) controller init sample-app; };
+  # For the other architecture: what this one can compile for it, and that is all that has no C++ in it.
+  crossed = if platform.isx86_64 then imagesOf "arm64" programs.aarch64 else { };
+  index =
+    name: image:
+    import ./oci-index.nix {
+      inherit pkgs;
+      images = [ image ] ++ (if crossed ? ${name} then [ crossed.${name} ] else [ ]);
     };
-  imagesOf = programs: {
-    controller = (image here).controller programs.controller;
-    init = (image here).init programs.init;
-    sample-app = (image here).sample-app programs.sample-app;
-  };
-  images = imagesOf programs;
-  # Built on this machine for the other architecture: what has no C++ in it.
-  crossed =
-    if pkgs.stdenv.hostPlatform.isx86_64 then
-      {
-        init = [ ((image "arm64").init programs.aarch64.init) ];
-        sample-app = [ ((image "arm64").sample-app programs.aarch64.sample-app) ];
-      }
-    else
-      { };
   prefixed =
     prefix: set:
     builtins.listToAttrs (
@@ -50,49 +49,12 @@ let
       pinned = images;
     };
     sbom = import ./sbom.nix { inherit pkgs; };
-    testbed-servers = pkgs.linkFarm "testbed-servers" (
-      map
-        (server: {
-          inherit (server) name;
-          path = "${server.package}/bin/${server.name}";
-        })
-        (
-          [
-            {
-              name = "etcd";
-              package = pkgs.etcd;
-            }
-            {
-              name = "kubectl";
-              package = pkgs.kubectl;
-            }
-          ]
-          ++
-            map
-              (name: {
-                inherit name;
-                package = pkgs.kubernetes;
-              })
-              [
-                "kube-apiserver"
-                "kube-controller-manager"
-                "kube-scheduler"
-              ]
-        )
-    );
+    testbed-servers = import ./testbed-servers.nix { inherit pkgs; };
   }
   // prefixed "image-" images
-  // prefixed "index-" (
-    builtins.mapAttrs (
-      name: image:
-      import ./oci-index.nix {
-        inherit pkgs;
-        images = [ image ] ++ (crossed.${name} or [ ]);
-      }
-    ) images
-  )
+  // prefixed "index-" (builtins.mapAttrs index images)
   // (
-    if pkgs.stdenv.hostPlatform.isx86_64 then
+    if platform.isx86_64 then
       prefixed "aarch64-" programs.aarch64 // { librocksdb = import ./rocksdb.nix { inherit pkgs; }; }
     else
       { }
@@ -102,8 +64,8 @@ in
   inherit packages;
   checks = import ./checks.nix {
     inherit pkgs packages programs;
-    again = imagesOf again;
+    again = imagesOf platform.go.GOARCH { inherit (again) controller init sample-app; };
   };
   apps = import ./apps.nix { inherit pkgs packages programs; };
-  devShells.default = pkgs.mkShell { packages = tools.kind; };
+  devShells.default = pkgs.mkShell { packages = (import ./tools.nix pkgs).kind; };
 }

@@ -2,6 +2,7 @@
 # Leaves the images as files: nix/images.sh FOLDER. They are those of nix/ci.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=nix/setup.sh
 . nix/setup.sh
 
 folder=$1

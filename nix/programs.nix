@@ -1,6 +1,8 @@
 # The three programs, each as small as the image that it is for.
 {
   pkgs,
+  # The crates of Cargo.lock: for all of them the same.
+  cargoDeps,
   # Appended to the names: see rust.nix.
   suffix ? "",
 }:
@@ -10,7 +12,7 @@ let
     static: package: crates:
     import ./rust.nix {
       inherit (static) rustPlatform;
-      inherit package crates;
+      inherit cargoDeps package crates;
       name = package + suffix;
       profile = "init";
     };
@@ -30,6 +32,7 @@ in
   # itself (image-test/).
   controller = import ./rust.nix {
     inherit (pkgs) rustPlatform;
+    inherit cargoDeps;
     package = "kubernetes-vault";
     name = "kubernetes-vault" + suffix;
     profile = "release";
@@ -56,6 +59,7 @@ in
     };
   demo = import ./rust.nix {
     inherit (pkgs) rustPlatform;
+    inherit cargoDeps;
     package = "kubernetes-vault-demo";
     profile = "release";
     crates = [
@@ -64,5 +68,5 @@ in
       "tests/testbed"
     ];
   };
-  workspace-check = import ./workspace-check.nix { inherit pkgs rocksdb; };
+  workspace-check = import ./workspace-check.nix { inherit pkgs cargoDeps rocksdb; };
 }

@@ -5,6 +5,7 @@
 # that takes a network. Without it they are this machine's: docs/verify.md says what that is worth.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=nix/setup.sh
 . nix/setup.sh
 
 folder=$1

@@ -3,6 +3,8 @@
 {
   # With whose compiler and for which platform.
   rustPlatform,
+  # The crates of Cargo.lock.
+  cargoDeps,
   package,
   # Another name gives another derivation of the same content: checks.nix builds everything a second time by it.
   name ? package,
@@ -19,9 +21,8 @@ let
   source = paths: import ./source.nix { paths = workspace.manifests ++ paths; };
   common = {
     inherit (workspace) version;
-    inherit nativeBuildInputs buildInputs;
+    inherit cargoDeps nativeBuildInputs buildInputs;
     buildType = profile;
-    cargoLock.lockFile = ../Cargo.lock;
     cargoBuildFlags = [
       "--locked"
       "--package"

@@ -26,8 +26,8 @@ as_root() {
 # The oldest Nix that this is tried with is Debian 12's.
 install_nix() {
     local missing=() command
-    local -A packages=([nix]=nix-bin [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [faketime]=faketime [jq]=jq
-        [musl-gcc]=musl-tools [g++]=g++ [readelf]=binutils [ip]=iproute2)
+    local -A packages=([nix]=nix-bin [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [jq]=jq
+        [musl-gcc]=musl-tools [gcc]=gcc [g++]=g++ [readelf]=binutils [ip]=iproute2)
     [[ $(uname -m) == x86_64 ]] || unset 'packages[aarch64-linux-gnu-gcc]'
     for command in "${!packages[@]}"; do
         command -v "$command" >/dev/null || missing+=("${packages[$command]}")
@@ -46,7 +46,7 @@ install_nix() {
 
 # Each of these fails minutes later otherwise, and with other words.
 check_machine() {
-    local free
+    local free folder
     case $(uname -m) in
     x86_64 | aarch64) ;;
     *) die "there are no images for $(uname -m): build on x86_64 or aarch64" ;;
@@ -54,18 +54,18 @@ check_machine() {
     as_root true 2>/dev/null || die "the sandbox is made by root: run this as root, or with sudo that asks for no password"
     as_root unshare --mount --pid --net --user --map-root-user --fork true 2>/dev/null ||
         die "no user namespaces, and so no sandbox: sysctl -w user.max_user_namespaces=10000, and in a container start it with --privileged"
+    mkdir -p "$HERE"
+    # Once built, a change takes little.
+    [[ -e $HERE/built ]] && return
     for folder in /nix "$KV_CACHE"; do
-        mkdir -p "$KV_CACHE"
         [[ -e $folder ]] || folder=/
         free=$(df --output=avail -BM "$folder" | tail -1 | tr -dc 0-9)
-        ((free >= NEEDED_MIB)) ||
-            [[ -e $HERE/built ]] || die "$free MiB free at $folder, and $NEEDED_MIB are needed: make room (rm -rf $KV_CACHE/ci-target?)"
+        ((free >= NEEDED_MIB)) || die "$free MiB free at $folder, and $NEEDED_MIB are needed: make room there, and try again"
     done
 }
 
 # One at a time: the tree and the package set are shared.
 take_lock() {
-    mkdir -p "$HERE"
     exec 8>"$HERE/lock"
     flock -n 8 && return
     echo "nix: another run is building; this one waits for it"

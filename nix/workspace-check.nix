@@ -1,6 +1,10 @@
 # Format, lints and unit tests of the whole workspace, in one derivation: its dependencies are compiled once. The suites
 # that need real servers are `make test`'s: they want more of a machine than a sandbox is.
-{ pkgs, rocksdb }:
+{
+  pkgs,
+  cargoDeps,
+  rocksdb,
+}:
 pkgs.rustPlatform.buildRustPackage {
   pname = "workspace-check";
   inherit (import ./workspace.nix) version;
@@ -23,7 +27,7 @@ pkgs.rustPlatform.buildRustPackage {
       "tests"
     ];
   };
-  cargoLock.lockFile = ../Cargo.lock;
+  inherit cargoDeps;
   buildType = "debug";
   doCheck = false;
   auditable = false;

@@ -4,12 +4,6 @@
 { system }:
 let
   cpu = builtins.head (builtins.split "-" system);
-  goArchitecture =
-    {
-      x86_64 = "amd64";
-      aarch64 = "arm64";
-    }
-    .${cpu};
   # nix/ci.sh writes it: the versions of the tools. They are part of each derivation, so that another compiler builds
   # everything anew.
   machine =

@@ -51,7 +51,7 @@ let
       pname,
       version,
       src,
-      cargoLock,
+      cargoDeps,
       buildType ? "release",
       cargoBuildFlags ? [ ],
       postPatch ? "",
@@ -78,7 +78,7 @@ let
       cp -r --preserve=timestamps $src source
       chmod -R u+w source
       # Links, as nixpkgs has them: the paths that the compiler sees are the same for every store.
-      ln -s ${importCargoLock cargoLock} cargo-vendor-dir
+      ln -s ${cargoDeps} cargo-vendor-dir
       mkdir cargo
       export CARGO_HOME=/build/cargo CARGO_INCREMENTAL=0
       cat > cargo/config.toml <<TOML
