@@ -45,6 +45,9 @@ in
       if tar --numeric-owner -tvf "$image/blobs/''${layer/://}" | grep -v ' 0/0 .* 1970-01-01 00:00 '; then
         fail "files of another owner or time"
       fi
+      if tar -tvf "$image/blobs/''${layer/://}" | grep -Ev '^(-r-xr-xr-x|drwxr-xr-x|drwxrwxrwt|lrwxrwxrwx) '; then
+        fail "files that not every user may use"
+      fi
       if grep -rqaF /nix/store/ $image; then fail "a path of the store in it"; fi
       tar -xpf "$image/blobs/''${layer/://}" -C $image/files
       readelf -lW $image/files$program > $image/headers

@@ -67,7 +67,7 @@ pkgs.runCommandCC "image-test"
       ${write "kubeconfig.yml" kubeconfig}
       ${write "vault.hosts.test.yml" (configuration "vault.hosts.test")}
       ${write "vault.dns.test.yml" (configuration "vault.dns.test")}
-      mount -o remount,ro "$PWD/roots"
+      mount -o remount,bind,ro "$PWD/roots"
       if touch roots/controller/tmp/writable 2>/dev/null; then
         echo 'the roots can be written to: this test would prove nothing' >&2
         exit 1

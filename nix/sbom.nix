@@ -54,7 +54,17 @@ pkgs.writeText "kubernetes-vault-${version}.cdx.json" (
       licenses = [ { license.id = license; } ];
     };
     components = map component lock.package;
-    dependencies = map (package: {
+    dependencies = [
+      {
+        ref = "kubernetes-vault";
+        dependsOn = map resolve [
+          "kubernetes-vault"
+          "kubernetes-vault-init"
+          "sample-app"
+        ];
+      }
+    ]
+    ++ map (package: {
       ref = reference package;
       dependsOn = map resolve (package.dependencies or [ ]);
     }) lock.package;
