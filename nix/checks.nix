@@ -51,7 +51,8 @@ in
       if grep -rqaF /nix/store/ $image; then fail "a path of the store in it"; fi
       tar -xpf "$image/blobs/''${layer/://}" -C $image/files
       readelf -lW $image/files$program > $image/headers
-      if grep -q INTERP $image/headers; then fail "$program is not static"; fi
+      readelf -dW $image/files$program > $image/dynamic
+      if grep -q INTERP $image/headers || grep -q NEEDED $image/dynamic; then fail "$program is not static"; fi
       grep -q 'GNU_RELRO' $image/headers || fail "$program can change its own tables"
       readelf -hW $image/files$program | grep -q 'DYN (' || fail "$program is loaded at a fixed address"
       if readelf -SW $image/files$program | grep -q '\.symtab'; then fail "$program is not stripped"; fi

@@ -85,13 +85,14 @@ dated_is_caught() {
 
 # What was proven once for a derivation is not built again.
 builds_twice() {
-    local name drv proven=$HERE/proven todo=() marks=()
+    local proven=$HERE/proven todo=() marks=() derivations=() i
     mkdir -p "$proven"
-    for name in "$@"; do
-        drv=$(nix_ eval --raw "$FLAKE#$name.drvPath")
-        [[ -e $proven/${drv##*/} ]] && continue
-        todo+=("$FLAKE#$name")
-        marks+=("$proven/${drv##*/}")
+    mapfile -t derivations < <(nix_ eval --json "$FLAKE#packages.$(uname -m)-linux" --apply "p: [ $(printf 'p.%s.drvPath ' "$@")]" | jq -r '.[]')
+    ((${#derivations[@]} == $#)) || die "cannot evaluate $*"
+    for ((i = 0; i < $#; i++)); do
+        [[ -e $proven/${derivations[i]##*/} ]] && continue
+        todo+=("$FLAKE#${*:i+1:1}")
+        marks+=("$proven/${derivations[i]##*/}")
     done
     if ((${#todo[@]} == 0)); then
         step "built twice with equal bytes before, and nothing has changed since"

@@ -42,7 +42,10 @@ in
       "init"
       "deploy/monitoring"
     ];
-    rustflags = [ "-C target-feature=+crt-static" ];
+    rustflags = [
+      "-C target-feature=+crt-static"
+      "-L native=${import ./static-cxx.nix { inherit pkgs; }}"
+    ];
     nativeBuildInputs = [ pkgs.rustPlatform.bindgenHook ];
     buildInputs = [ pkgs.glibc.static ];
     env = rocksdb;
