@@ -51,6 +51,7 @@ pkgs.runCommand "index-${baseNameOf repository}-${tag}.tar"
     parts=
     ${builtins.concatStringsSep "\n" (map (image: ''
       tar -xf ${image} -C oci
+      chmod -R u+w oci
       manifest=$(sed -E 's/.*"manifest":"([^"]*)".*/\1/' ${image.digests})
       size=$(stat -c %s "oci/blobs/''${manifest/://}")
       part=$(sed -e "s/@manifest@/$manifest/" -e "s/\"@size@\"/$size/" <<< '${part image}')
@@ -64,5 +65,6 @@ pkgs.runCommand "index-${baseNameOf repository}-${tag}.tar"
     sed -e "s/@list@/$list/" -e "s/\"@size@\"/$size/" <<< "$top" > oci/index.json
     # Docker's own list knows one architecture.
     rm oci/manifest.json
+    find oci -type f -exec chmod 0444 {} +
     tar --format=ustar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C oci -cf $out blobs index.json oci-layout
   ''
