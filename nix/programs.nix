@@ -35,7 +35,7 @@ in
     inherit cargoDeps;
     package = "kubernetes-vault";
     name = "kubernetes-vault" + suffix;
-    profile = "release";
+    profile = "image";
     crates = [
       "src"
       "heap"
