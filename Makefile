@@ -58,6 +58,20 @@ deny: ready ## licences, bans and sources of all dependencies
 	@scripts/tool cargo-deny 0.20.2
 	@$(KV_CACHE)/tools/bin/cargo-deny check bans licenses sources
 
+# Nix: see nix/.
+
+.PHONY: nix
+nix: ## the offline proof: the images are built twice with Nix, and are the same (ARGS=--everything for all of it)
+	@nix/ci.sh $(ARGS)
+
+.PHONY: images
+images: ## the images as files, in $(TARGET)/images
+	@nix/images.sh $(TARGET)/images
+
+.PHONY: release
+release: ## images, SBOM, manifests and checksums into dist/, from a clean tree
+	@nix/release.sh dist
+
 .PHONY: fmt
 fmt: ## formats the code
 	@cargo fmt --all

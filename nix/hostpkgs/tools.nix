@@ -1,0 +1,19 @@
+# Packages that nix/ only names: for a shell, or for the PATH of a script.
+[
+  "cargo"
+  "clippy"
+  "docker-client"
+  "etcd"
+  "gnumake"
+  "go"
+  "iproute2"
+  "jq"
+  "kind"
+  "kubectl"
+  "kubernetes"
+  "nftables"
+  "rustc"
+  "rustfmt"
+  "skopeo"
+  "util-linux"
+]
