@@ -132,7 +132,7 @@ async fn leader_on_a_worker(trio: &Trio, cluster: &Cluster) -> Result<(String, S
 async fn other_worker(cluster: &Cluster, than: &str) -> Result<String> {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let all = nodes.list(&ListParams::default().labels(&format!("!{CONTROL_PLANE_LABEL}"))).await?;
-    let found = all.iter().map(|node| node.name_any()).find(|name| name != than);
+    let found = all.iter().map(kube::ResourceExt::name_any).find(|name| name != than);
     found.context("there is no other worker")
 }
 
