@@ -80,6 +80,17 @@ fmt: ## formats the code
 clean: ## removes what was built from this clone (the cache stays)
 	@cargo clean
 
+# Kind clusters: docs/kind.md.
+
+.PHONY: kind-smoke
+kind-smoke: ready images ## the main end-to-end cases on a real kubelet (left out where no container engine can run)
+	@kind/test
+	@kind/suite one-node
+
+.PHONY: e2e-kind
+e2e-kind: ready images ## the end-to-end suite on a kind cluster of three nodes
+	@kind/suite three-nodes
+
 # What the targets above stand on.
 
 .PHONY: ready

@@ -13,6 +13,7 @@ mod cpu;
 mod delivery;
 mod etcd;
 mod init_container;
+mod kind;
 mod ledger;
 mod memory;
 mod operators;
@@ -75,5 +76,6 @@ async fn measure(rig: &Rig, sizes: &Sizes, report: &mut Report) -> Result<()> {
     replicas::measure(rig, sizes, report).await?;
     operators::measure(rig, sizes, report).await?;
     memory::crowd(rig, sizes, alone, report).await?;
-    quiet.finish(rig, sizes, report).await
+    quiet.finish(rig, sizes, report).await?;
+    kind::take_over(report)
 }

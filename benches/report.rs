@@ -14,7 +14,7 @@ pub(crate) enum Target {
 }
 
 /// The rows of the table, in its order.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 29] = [
     "delivery_p50_ms",
     "delivery_p99_ms",
     "start_to_token_p50_ms",
@@ -42,6 +42,8 @@ const NAMES: [&str; 27] = [
     "metrics_p99_ms",
     "metrics_kib",
     "stranger_slowdown",
+    "kind_pod_start_p50_ms",
+    "kind_init_p50_ms",
 ];
 
 struct Row {

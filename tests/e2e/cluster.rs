@@ -3,6 +3,7 @@
 //! Owns: how a case waits (for a condition, with a deadline), and the few things that the testbed does in its own way.
 
 use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -15,6 +16,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use testbed::{Image, Signal, Testbed, VaultOptions};
 
+use super::nodes::Nodes;
 use super::vault::Vault;
 use super::workload::APP;
 
@@ -27,9 +29,32 @@ const RESTART_BASE: Duration = Duration::from_millis(300);
 /// Kinds without a namespace, of those in our manifests.
 const CLUSTER_WIDE: [&str; 3] = ["Namespace", "ClusterRole", "ClusterRoleBinding"];
 
-/// Whether the cases run on a cluster that is there already.
-pub(crate) fn is_attached() -> bool {
-    std::env::var("KV_E2E").is_ok_and(|value| value == "attach")
+/// Where the cases run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On testbeds that they start.
+    Testbed,
+    /// On a cluster of `kind/up`, whose nodes can be reached.
+    Kind,
+    /// On a cluster that somebody names on purpose.
+    Attached,
+}
+
+impl Place {
+    /// `KV_E2E`: unset, `kind` or `attach`.
+    pub(crate) fn chosen() -> Result<Self> {
+        match std::env::var("KV_E2E").as_deref() {
+            Err(_) | Ok("") => Ok(Self::Testbed),
+            Ok("kind") => Ok(Self::Kind),
+            Ok("attach") => Ok(Self::Attached),
+            Ok(other) => bail!("KV_E2E={other} is no place to run at; those are kind and attach"),
+        }
+    }
+}
+
+/// The full name of one of our images.
+pub(crate) fn image(name: &str) -> String {
+    format!("kubernetes-vault/{name}:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// See the module.
@@ -37,6 +62,7 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) vault: Vault,
     bed: Option<Testbed>,
+    nodes: Option<Nodes>,
 }
 
 impl Cluster {
@@ -56,27 +82,39 @@ impl Cluster {
             .context("`make static` builds what the testbed runs as images")?;
         let vault = bed.vault()?;
         let admin = Vault::new(vault.address(), vault.address(), testbed::ROOT_TOKEN, vault.ca())?;
-        let cluster = Self { client: bed.client(), vault: admin, bed: Some(bed) };
+        let cluster = Self { client: bed.client(), vault: admin, bed: Some(bed), nodes: None };
         cluster.vault.prepare().await?;
         Ok(cluster)
     }
 
     /// The cluster of `KUBECONFIG`, the Vault of `VAULT_ADDR`. `POD_VAULT_ADDR` says how pods reach it.
-    pub(crate) async fn attach() -> Result<Self> {
+    /// One of kind is ours, or nothing is touched.
+    pub(crate) async fn attach(place: Place) -> Result<Self> {
         // Failing means that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let nodes = if place == Place::Kind { Some(Nodes::of_ours()?) } else { None };
         let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
         let address = variable("VAULT_ADDR")?;
         let ca = std::env::var("VAULT_CACERT").ok().map(std::fs::read_to_string).transpose()?;
         let for_pods = std::env::var("POD_VAULT_ADDR").unwrap_or_else(|_| address.clone());
         let vault = Vault::new(&address, &for_pods, &variable("VAULT_TOKEN")?, ca)?;
         vault.prepare().await?;
-        Ok(Self { client: Client::try_default().await?, vault, bed: None })
+        Ok(Self { client: Client::try_default().await?, vault, bed: None, nodes })
     }
 
     /// The testbed, for cases that are marked so.
     pub(crate) fn bed(&self) -> Result<&Testbed> {
         self.bed.as_ref().context("this case needs the testbed")
+    }
+
+    /// The nodes of a kind cluster, for cases that are marked so.
+    pub(crate) fn nodes(&self) -> Result<&Nodes> {
+        self.nodes.as_ref().context("this case needs a kind cluster")
+    }
+
+    /// Whether the logs of all containers that there ever were can be read.
+    pub(crate) fn has_log_files(&self) -> bool {
+        self.bed.is_some()
     }
 
     pub(crate) async fn stop(&self) {
@@ -174,8 +212,28 @@ impl Cluster {
         if let Some(bed) = &self.bed {
             return bed.node_of(namespace, pod)?.signal(namespace, pod, container, Signal::KILL);
         }
+        if let Some(nodes) = &self.nodes {
+            return nodes.kill(&self.pods(namespace).get(pod).await?, container).await;
+        }
         self.pods(namespace).delete(pod, &DeleteParams::default().grace_period(0)).await?;
         Ok(())
+    }
+
+    /// Runs a command in a container. For cases that reach nodes.
+    pub(crate) async fn exec(&self, namespace: &str, pod: &str, container: &str, command: &[&str]) -> Result<Output> {
+        if let Some(bed) = &self.bed {
+            return bed.node_of(namespace, pod)?.exec(namespace, pod, container, command).await;
+        }
+        self.nodes()?.exec_in(&self.pods(namespace).get(pod).await?, container, command).await
+    }
+
+    /// Ends a pod's sandbox, as a restart of its node does: its init containers run again, under a new address. For
+    /// cases that reach nodes.
+    pub(crate) async fn restart_sandbox(&self, namespace: &str, pod: &str) -> Result<()> {
+        if let Some(bed) = &self.bed {
+            return bed.node_of(namespace, pod)?.restart_sandbox(namespace, pod, None).await;
+        }
+        self.nodes()?.stop_sandbox(&self.pods(namespace).get(pod).await?).await
     }
 
     /// Runs a shell script in a container. For cases on the testbed.

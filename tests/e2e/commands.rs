@@ -12,7 +12,7 @@ use super::controller::NAME;
 use super::stage::{Plan, Stage};
 
 pub(crate) const ALL: [(&str, On, Case); 1] =
-    [("check_and_explain_in_the_pod_name_what_is_wrong", On::Testbed, |cluster| commands(cluster).boxed_local())];
+    [("check_and_explain_in_the_pod_name_what_is_wrong", On::Node, |cluster| commands(cluster).boxed_local())];
 
 async fn commands(cluster: Arc<Cluster>) -> Result<()> {
     let stage = Stage::up(&cluster, Plan::new("commands")).await?;
@@ -46,10 +46,9 @@ async fn commands(cluster: Arc<Cluster>) -> Result<()> {
 async fn typed(stage: &Stage, command: &[&str]) -> Result<(i32, Value)> {
     let (cluster, namespace) = (&stage.cluster, stage.controller.namespace.as_str());
     let pod = stage.controller.pod(cluster).await?;
-    let node = cluster.bed()?.node_of(namespace, &pod)?;
     let config = "--config=/kubernetes-vault/kubernetes-vault.yml";
     let whole = [&["kubernetes-vault"], command, &["--output=json", config]].concat();
-    let output = node.exec(namespace, &pod, NAME, &whole).await?;
+    let output = cluster.exec(namespace, &pod, NAME, &whole).await?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let json = serde_json::from_str(&printed)
         .with_context(|| format!("{command:?}: {printed}{}", String::from_utf8_lossy(&output.stderr)))?;

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, LIMIT, eventually};
+use super::cluster::{Cluster, LIMIT, eventually, image};
 
 /// The account, and its rights in its own namespace.
 pub(crate) const BASE: &str = include_str!("../../deploy/base/rbac.yaml");
@@ -77,7 +77,7 @@ impl Controller {
         for mut object in settings.replicas.clone().map_or_else(|| Ok(vec![deployment(settings)?]), Ok::<_, Error>)? {
             rename(&mut object, namespace, settings.rbac);
             if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
-                container["image"] = json!("kubernetes-vault/controller:dev");
+                container["image"] = json!(image("controller"));
             }
             cluster.apply(&object).await?;
         }

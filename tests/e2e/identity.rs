@@ -13,7 +13,7 @@ use super::workload::field;
 pub(crate) const ALL: [(&str, On, Case); 3] = [
     ("two_pods_of_one_name_in_two_namespaces_get_one_token_each", On::Any, |cluster| twins(cluster).boxed_local()),
     ("a_pod_that_is_created_again_under_its_name_is_served_again", On::Any, |cluster| again(cluster).boxed_local()),
-    ("a_pod_whose_sandbox_was_made_anew_is_served_at_its_new_address", On::Testbed, |cluster| {
+    ("a_pod_whose_sandbox_was_made_anew_is_served_at_its_new_address", On::Node, |cluster| {
         sandbox(cluster).boxed_local()
     }),
 ];
@@ -56,7 +56,7 @@ async fn sandbox(cluster: Arc<Cluster>) -> Result<()> {
     let stage = Stage::up(&cluster, Plan::new("sandbox")).await?;
     let pod = stage.pod("web").create().await?;
     let first = pod.served().await?;
-    cluster.bed()?.node_of(stage.name, "web")?.restart_sandbox(stage.name, "web", None).await?;
+    cluster.restart_sandbox(stage.name, "web").await?;
     eventually("second login", LIMIT, || async { Ok((stage.logins().await?.len() == 2).then_some(())) }).await?;
     let second = eventually("second token", LIMIT, || async {
         let log = pod.served().await?;

@@ -13,7 +13,7 @@ use kubernetes_vault::k8s::peers::PeerDirectory;
 use serde_json::{Value, json};
 
 use super::bed::{Case, On};
-use super::cluster::{Cluster, LIMIT, eventually};
+use super::cluster::{Cluster, LIMIT, eventually, image};
 use super::controller::{BASE, NAME, RBAC, Rbac, SERVICE, documents, rename};
 use super::stage::{Plan, Stage};
 
@@ -95,7 +95,7 @@ impl<'a> Replicas<'a> {
         for mut object in objects {
             rename(&mut object, namespace, Rbac::Cluster);
             if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
-                container["image"] = json!("kubernetes-vault/controller:dev");
+                container["image"] = json!(image("controller"));
             }
             cluster.apply(&object).await?;
         }

@@ -5,6 +5,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
@@ -146,6 +149,24 @@ impl Stage {
     /// One for each secret_id that was used to log in.
     pub(crate) async fn logins(&self) -> Result<Vec<String>> {
         self.cluster.vault.logins(self.mount, self.name).await
+    }
+}
+
+/// A real kubelet's containers cost something also when nobody looks at them any more. On a testbed they stay, for a
+/// look at them.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.cluster.has_log_files() {
+            return;
+        }
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let names = [self.name.to_owned(), self.controller.namespace.clone()];
+        tokio::spawn(async move {
+            for name in names {
+                // Both are one where a Role serves its own namespace.
+                let _ = namespaces.delete(&name, &DeleteParams::background()).await;
+            }
+        });
     }
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
+use super::cluster::image;
 use super::controller::documents;
 use super::stage::Stage;
 
@@ -132,11 +133,12 @@ impl<'a> Workload<'a> {
         Ok(())
     }
 
-    fn object(&self) -> Result<Value> {
+    /// The pod as it is asked for.
+    pub(crate) fn object(&self) -> Result<Value> {
         let sample = documents(SAMPLE)?.into_iter().find(|object| object["kind"] == "Deployment");
         let mut spec = sample.context("no sample")?.pointer("/spec/template/spec").context("no pod")?.clone();
-        spec["initContainers"][0]["image"] = json!("kubernetes-vault/init:dev");
-        spec["containers"][0]["image"] = json!("kubernetes-vault/sample-app:dev");
+        spec["initContainers"][0]["image"] = json!(image("init"));
+        spec["containers"][0]["image"] = json!(image("sample-app"));
         // Half a minute of grace would be half a minute for each case that deletes a pod.
         spec["terminationGracePeriodSeconds"] = json!(1);
         let variables = |list: &[(String, String)]| -> Vec<Value> {

@@ -22,7 +22,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Build the servers into the cache, once on a machine.
-    Build,
+    Build {
+        /// Print where the programs are: those of one binary are links beside it.
+        #[arg(long)]
+        print: bool,
+    },
     /// Keep a cluster until Ctrl-C, and print how to reach it.
     Up(ClusterArgs),
     /// Start a cluster, run a command in it, and exit with the command's exit code.
@@ -74,7 +78,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Build => testbed::locate_or_build().map(|_| ExitCode::SUCCESS),
+        Command::Build { print } => {
+            let servers = testbed::locate_or_build()?;
+            if print {
+                println!("{}\n{}", servers.api_server.display(), servers.vault.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Up(cluster) => {
             testbed::enter();
             testbed::block_on(up(&cluster))
