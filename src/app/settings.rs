@@ -19,6 +19,9 @@ pub(super) fn namespaces(watch: &WatchNamespace) -> NamespaceFilter {
     }
 }
 
+/// The variable by which other programs are told of public roots, too.
+const PUBLIC_ROOTS: &str = "SSL_CERT_FILE";
+
 pub(super) fn vault_options(config: &Config) -> vault::Options {
     let vault = &config.vault;
     let login = match &vault.login {
@@ -52,6 +55,7 @@ pub(super) fn vault_options(config: &Config) -> vault::Options {
             server_name: vault.tls.server_name.clone(),
             client: client
                 .map(|pair| vault::ClientCertificate { certificate: pair.cert.clone(), key: pair.key.clone() }),
+            public_roots: std::env::var_os(PUBLIC_ROOTS).filter(|path| !path.is_empty()).map(Into::into),
         },
     }
 }

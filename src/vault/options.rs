@@ -57,6 +57,8 @@ pub struct Tls {
     pub server_name: Option<String>,
     /// Our own certificate.
     pub client: Option<ClientCertificate>,
+    /// `SSL_CERT_FILE`: a bundle in place of the public roots that are compiled in.
+    pub public_roots: Option<PathBuf>,
 }
 
 /// Which certificates verify Vault.

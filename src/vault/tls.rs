@@ -29,10 +29,15 @@ use crate::crypto::provider;
 use crate::files;
 use crate::pem::is_encrypted;
 
+/// What an error about the public roots is about.
+const ROOTS: &str = "SSL_CERT_FILE";
+
 /// Whom to believe.
 pub(super) enum Trust<'a> {
-    /// The public roots.
+    /// The public roots that are compiled in.
     Public,
+    /// Those of this PEM bundle instead.
+    Roots(&'a str),
     /// The certificates of this PEM bundle, which `key` of the configuration gave.
     Bundle { key: &'static str, pem: &'a str },
     /// Anyone: trust on first use.
@@ -41,9 +46,13 @@ pub(super) enum Trust<'a> {
 
 /// The client's half of TLS as it is configured, with `bundle` as what was read of the CAs; none over plain http.
 pub(super) fn towards(url: &Url, bundle: Option<&str>, tls: &Tls) -> Result<Option<ClientConfig>, Fatal> {
+    let roots = match (&tls.public_roots, bundle, url.scheme()) {
+        (Some(path), None, "https") => Some(text(ROOTS, path)?),
+        _ => None,
+    };
     let trust = match (bundle, url.scheme()) {
         (_, "http") => return Ok(None),
-        (None, _) => Trust::Public,
+        (None, _) => roots.as_deref().map_or(Trust::Public, Trust::Roots),
         (Some(pem), _) => {
             let key = match &tls.ca {
                 Ca::Pki { .. } => "vault.tls.vaultCABackends",
@@ -126,6 +135,12 @@ fn verifier(trust: &Trust<'_>, name: Option<&str>, provider: &Arc<CryptoProvider
     let mut verifies = true;
     match trust {
         Trust::Public => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        // A bundle of more than a hundred may have one that is too old to be understood.
+        Trust::Roots(pem) => match roots.add_parsable_certificates(certificates(ROOTS, pem)?) {
+            (0, _) => return Err(Fatal::Certificate { key: ROOTS, why: "it holds no usable root".to_owned() }),
+            (_, 0) => {}
+            (_, unusable) => tracing::debug!(unusable, "{ROOTS} holds certificates that cannot be roots"),
+        },
         Trust::Anyone => {
             // The roots are not asked; the verifier underneath only checks signatures, and must have some.
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

@@ -62,7 +62,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("vault.kubernetesAuth", "Each replica logs in anew by itself when its token nears its end."),
     (
         "vault.tls",
-        "For an address that begins with `https://`. Not set: the public roots verify Vault. `HTTP_PROXY`, `HTTPS_PROXY` and \
+        "For an address that begins with `https://`. Not set: the public roots verify Vault (or those of the bundle that `SSL_CERT_FILE` names). `HTTP_PROXY`, `HTTPS_PROXY` and \
          `NO_PROXY` hold for calls to Vault, never for pushes to pods.",
     ),
     ("kubernetes", "What is watched, and where the controller itself lives."),

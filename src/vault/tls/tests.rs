@@ -76,6 +76,21 @@ async fn the_configured_ca_alone_is_believed() {
 }
 
 #[tokio::test]
+async fn other_public_roots_take_the_place_of_those_compiled_in() {
+    let (served, other) = (mk_issued("127.0.0.1"), mk_issued("127.0.0.1"));
+    ask(&served, &Trust::Roots(&served.pem), None).await.unwrap();
+    ask(&served, &Trust::Roots(&other.pem), None).await.unwrap_err();
+    ask(&served, &Trust::Roots(&(other.pem.clone() + &served.pem)), None).await.unwrap();
+    let url = Url::parse("https://127.0.0.1").unwrap();
+    let missing = Tls { public_roots: Some("/nowhere/roots.pem".into()), ..Tls::default() };
+    let error = towards(&url, None, &missing).err().unwrap().to_string();
+    assert!(error.contains("SSL_CERT_FILE") && error.contains("/nowhere/roots.pem"), "{error}");
+    // A configured CA does not ask for them, nor does plain http.
+    assert!(towards(&url, Some(&served.pem), &missing).unwrap().is_some());
+    assert!(towards(&Url::parse("http://127.0.0.1").unwrap(), None, &missing).unwrap().is_none());
+}
+
+#[tokio::test]
 async fn the_name_is_checked_or_the_one_that_is_configured_instead() {
     let served = mk_issued("vault.example.com");
     let trouble = ask(&served, &bundle(&served.pem), None).await.err().unwrap().to_string();
