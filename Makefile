@@ -43,6 +43,8 @@ soak: ready static ## the fault suite for HOURS (1 unless given): simulated seed
 check: ready ## format, lints, documentation, one TLS provider
 	@cargo fmt --all --check
 	@scripts/cargo clippy --workspace --all-targets -- -D warnings
+	@# It is none of all targets, since it is none of all tests.
+	@scripts/cargo clippy -p kubernetes-vault --test raft-jepsen-proc -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" scripts/cargo doc --workspace --no-deps
 	@scripts/one-tls-provider
 

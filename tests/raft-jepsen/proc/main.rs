@@ -14,6 +14,9 @@ mod cluster;
 #[path = "../../e2e/controller.rs"]
 mod controller;
 mod nemesis;
+#[expect(dead_code, reason = "shared with the end-to-end cases, which use all of it")]
+#[path = "../../e2e/nodes.rs"]
+mod nodes;
 mod oracle;
 mod pods;
 #[expect(dead_code, reason = "shared with the component tests, which use all of it")]
