@@ -5,7 +5,6 @@
 //! clusters behind one service say nothing to each other but this greeting: here, and nowhere else, each learns that
 //! there is another one.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire::{Hello, MAX_FRAME, Packet, Refusal};
 use super::{Event, GossipMeter};
-use crate::places::{Crowd, LogLimit, Seat};
+use crate::places::Seat;
+use crate::raft::rpc::door::Door;
 use crate::raft::rpc::frame::{self, FrameError};
 use crate::raft::rpc::network::{Acceptor, Connection, Incoming, Network};
 
 /// Peers' connections at once: each peer dials us once.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Those who still shake hands: as at Raft's port.
-const MAX_HANDSHAKES: usize = 256;
-
-/// A handshake in one network takes milliseconds.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The greeting follows the handshake at once.
 const HELLO_LIMIT: Duration = Duration::from_secs(2);
@@ -39,13 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub(super) struct Inbound {
-    network: Arc<dyn Network>,
+    door: Door,
     me: Hello,
     events: mpsc::Sender<Event>,
     meter: Arc<dyn GossipMeter>,
-    strangers: Arc<Crowd>,
-    peers: Arc<Crowd>,
-    log: LogLimit,
     stop: CancellationToken,
 }
 
@@ -66,8 +57,7 @@ impl Inbound {
         meter: Arc<dyn GossipMeter>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (strangers, peers) = (Crowd::new(MAX_HANDSHAKES), Crowd::new(MAX_CONNECTIONS));
-        Arc::new(Self { network, me, events, meter, strangers, peers, log: LogLimit::default(), stop })
+        Arc::new(Self { door: Door::new("gossip", network, MAX_CONNECTIONS), me, events, meter, stop })
     }
 
     /// Serves those who dial `acceptor`; ends with the token, and gives the port back then.
@@ -86,7 +76,7 @@ impl Inbound {
                     continue;
                 }
             };
-            let (inbound, seat) = (self.clone(), self.strangers.enter(incoming.from));
+            let (inbound, seat) = (self.clone(), self.door.enter(incoming.from));
             tokio::spawn(async move {
                 tokio::select! {
                     biased;
@@ -99,27 +89,19 @@ impl Inbound {
 
     async fn serve(&self, incoming: Incoming, seat: Seat) {
         let from = incoming.from;
-        let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE_LIMIT, incoming.handshake) => shaken,
-            () = seat.wanted() => return self.crowd_out(from),
-        };
-        drop(seat);
-        let mut connection = match shaken {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                return self.tell(from, "stranger", &format!("no handshake: {}", self.network.explain(&error)));
-            }
-            Err(_) => return self.tell(from, "stranger", "no handshake in time"),
-        };
-        let seat = self.peers.enter(from);
+        // What was refused is logged, and counted at Raft's port alone.
+        let Ok((mut connection, seat)) = self.door.admit(incoming, seat).await else { return };
         let ended = tokio::select! {
             ended = self.converse(&mut connection) => ended,
-            () = seat.wanted() => return self.crowd_out(from),
+            () = seat.wanted() => {
+                self.door.crowded_out(from);
+                return;
+            }
         };
         match ended {
             Ok(())
             | Err(Broken::Frame(FrameError::Closed | FrameError::Io(_)) | Broken::Refused(Refusal::Ourselves)) => {}
-            Err(Broken::Frame(error)) => self.tell(from, error.label(), &error.to_string()),
+            Err(Broken::Frame(error)) => self.door.tell(from, error.label(), &error.to_string()),
             Err(Broken::Refused(why @ Refusal::Cluster(theirs))) => {
                 self.meter.met_another_cluster();
                 let ours = self.me.home.cluster;
@@ -127,9 +109,9 @@ impl Inbound {
                     "several clusters are behind this service, that peer is in {theirs} and this replica in {ours}; they do \
                      not merge: decide which one stays, and empty raftDir of the rest"
                 );
-                self.tell(from, why.label(), &what);
+                self.door.tell(from, why.label(), &what);
             }
-            Err(Broken::Refused(why)) => self.tell(from, why.label(), &why.to_string()),
+            Err(Broken::Refused(why)) => self.door.tell(from, why.label(), &why.to_string()),
         }
     }
 
@@ -144,16 +126,6 @@ impl Inbound {
             self.me.accepts(&hello, &packet)?;
             // Full: SWIM does without a packet now and then.
             let _ = self.events.try_send(Event::Said(packet.said));
-        }
-    }
-
-    fn crowd_out(&self, from: IpAddr) {
-        self.tell(from, "crowded", "too many connections, and most of them from there");
-    }
-
-    fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {
-        if self.log.due(from, cause) {
-            tracing::warn!(peer = %from, "refused on the gossip port: {what}");
         }
     }
 }

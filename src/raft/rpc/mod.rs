@@ -5,6 +5,7 @@
 //! address which another node has taken over never answers in its predecessor's name.
 
 pub mod client;
+pub mod door;
 pub mod frame;
 pub mod message;
 pub mod network;

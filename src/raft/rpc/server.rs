@@ -1,7 +1,6 @@
 //! Answering peers: accepts, shakes hands, reads requests, answers.
 //!
-//! Owns the limits on who dials us: how many at once, and how long each may take. A stranger costs a handshake that
-//! fails, and a log line a minute. It takes no place of those who have shown the cluster's identity.
+//! Owns how many peers there may be at once, and how long each may take; see [`Door`] for those who are none.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,23 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::PIECE_BYTES;
+use super::door::{Door, Refused};
 use super::frame::{self, FrameError};
 use super::message::{Address, RaftRequest, Request, Response};
 use super::network::{Acceptor, Connection, Incoming, Network};
 use crate::domain::ids::NodeId;
-use crate::places::{Crowd, LogLimit, Seat};
+use crate::places::Seat;
 use crate::raft::snapshot;
 use crate::raft::types::{SnapshotMeta, Vote};
 
 /// Peers' connections at once: five voters and a few learners hold three or four each.
 const MAX_CONNECTIONS: usize = 128;
-
-/// Those who still shake hands. A peer needs a place for milliseconds; there are enough for it to keep one so long
-/// while strangers come from more addresses than there are places.
-const MAX_HANDSHAKES: usize = 256;
-
-/// A handshake in one network takes milliseconds.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The rest of a frame, or a snapshot's next piece, arrives within this.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
@@ -72,12 +65,9 @@ pub struct Counts {
 
 /// The peers' port.
 pub struct Server {
-    network: Arc<dyn Network>,
+    door: Door,
     handler: Arc<dyn Handler>,
     counts: Arc<Counts>,
-    strangers: Arc<Crowd>,
-    peers: Arc<Crowd>,
-    told: LogLimit,
     stop: CancellationToken,
 }
 
@@ -89,15 +79,8 @@ impl Server {
         counts: Arc<Counts>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            network,
-            handler,
-            counts,
-            strangers: Crowd::new(MAX_HANDSHAKES),
-            peers: Crowd::new(MAX_CONNECTIONS),
-            told: LogLimit::default(),
-            stop,
-        })
+        let door = Door::new("peers'", network, MAX_CONNECTIONS);
+        Arc::new(Self { door, handler, counts, stop })
     }
 
     /// Serves those who dial `acceptor`; ends with `stop`.
@@ -116,7 +99,7 @@ impl Server {
                     continue;
                 }
             };
-            let (server, seat) = (self.clone(), self.strangers.enter(incoming.from));
+            let (server, seat) = (self.clone(), self.door.enter(incoming.from));
             tasks.spawn(async move {
                 tokio::select! {
                     () = server.stop.cancelled() => {}
@@ -128,29 +111,15 @@ impl Server {
 
     async fn serve(&self, incoming: Incoming, seat: Seat) {
         let from = incoming.from;
-        let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE_LIMIT, incoming.handshake) => shaken,
-            () = seat.wanted() => return self.crowd_out(from),
+        let (mut connection, seat) = match self.door.admit(incoming, seat).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return self.count(&refused),
         };
-        drop(seat);
-        let mut connection = match shaken {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                self.counts.strangers.fetch_add(1, Ordering::Relaxed);
-                self.tell(from, "stranger", &format!("no handshake: {}", self.network.explain(&error)));
-                return;
-            }
-            Err(_) => {
-                self.counts.strangers.fetch_add(1, Ordering::Relaxed);
-                self.tell(from, "stranger", "no handshake in time");
-                return;
-            }
-        };
-        let (mut raft_source, seat) = (None, self.peers.enter(from));
+        let mut raft_source = None;
         let ended = tokio::select! {
             ended = self.converse(from, &mut connection, &mut raft_source) => ended,
             () = seat.wanted() => {
-                self.crowd_out(from);
+                self.count(&self.door.crowded_out(from));
                 Ok(())
             }
         };
@@ -158,7 +127,7 @@ impl Server {
             && !matches!(error, FrameError::Closed | FrameError::Io(_))
         {
             self.counts.bad_frames.fetch_add(1, Ordering::Relaxed);
-            self.tell(from, error.label(), &error.to_string());
+            self.door.tell(from, error.label(), &error.to_string());
         }
         drop(connection);
         if let Some(source) = raft_source {
@@ -189,7 +158,7 @@ impl Server {
             match response {
                 Response::Misdirected { .. } => {
                     self.counts.misdirected.fetch_add(1, Ordering::Relaxed);
-                    self.tell(from, "misdirected", "a frame for another cluster, epoch or node");
+                    self.door.tell(from, "misdirected", "a frame for another cluster, epoch or node");
                     return Ok(());
                 }
                 Response::NotMember { .. } => {
@@ -201,16 +170,12 @@ impl Server {
         }
     }
 
-    fn crowd_out(&self, from: IpAddr) {
-        self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
-        self.tell(from, "crowded", "too many connections, and most of them from there");
-    }
-
-    /// Once per address, cause and minute.
-    fn tell(&self, from: IpAddr, cause: &'static str, what: &str) {
-        if self.told.due(from, cause) {
-            tracing::warn!(peer = %from, "refused on the peers' port: {what}");
-        }
+    fn count(&self, refused: &Refused) {
+        let counter = match refused {
+            Refused::Stranger => &self.counts.strangers,
+            Refused::CrowdedOut => &self.counts.crowded_out,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
