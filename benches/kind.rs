@@ -1,7 +1,5 @@
 //! The rows that only a real kubelet gives: measured by `make e2e-kind` or `make kind-smoke`, taken over from there.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
@@ -11,8 +9,7 @@ const ROWS: [&str; 2] = ["kind_pod_start_p50_ms", "kind_init_p50_ms"];
 
 /// Adds what the last run on kind has measured; says where there was none.
 pub(crate) fn take_over(report: &mut Report) -> Result<()> {
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let path = folder.join("bench-kind.json");
+    let path = testbed::target_folder().join("bench-kind.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
         report
             .note("no rows of kind: `make kind-smoke` measures them, on a machine with a container engine".to_owned());

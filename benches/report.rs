@@ -1,6 +1,5 @@
 //! The table: what was measured, what was wanted, what the reference does.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -137,8 +136,7 @@ impl Report {
                 })
             })
             .collect();
-        let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-        let path = folder.join("bench.json");
+        let path = testbed::target_folder().join("bench.json");
         let text = serde_json::to_string_pretty(&rows)?;
         std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());

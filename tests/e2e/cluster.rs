@@ -2,7 +2,6 @@
 //!
 //! Owns: how a case waits (for a condition, with a deadline), and the few things that the testbed does in its own way.
 
-use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use kube::api::{
 };
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use testbed::{Image, Signal, Testbed, VaultOptions};
+use testbed::{Image, Signal, Testbed, VaultOptions, static_program};
 
 use super::nodes::Nodes;
 use super::vault::Vault;
@@ -72,8 +71,8 @@ impl Cluster {
             Image::new(env!("CARGO_BIN_EXE_kubernetes-vault")).at("/app/kubernetes-vault").env("PATH", "/app");
         let bed = Testbed::builder()
             .image("kubernetes-vault/controller", controller)
-            .image("kubernetes-vault/init", Image::new(static_binary("KV_INIT_BIN", "kubernetes-vault-init")))
-            .image("kubernetes-vault/sample-app", Image::new(static_binary("KV_SAMPLE_BIN", "sample-app")))
+            .image("kubernetes-vault/init", Image::new(static_program("KV_INIT_BIN", "kubernetes-vault-init")))
+            .image("kubernetes-vault/sample-app", Image::new(static_program("KV_SAMPLE_BIN", "sample-app")))
             .image("shell", Image::new("/bin/sh"))
             .vault(VaultOptions { tls, ..VaultOptions::default() })
             .restart_base(RESTART_BASE)
@@ -327,16 +326,4 @@ where
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// The init container and the sample application are linked statically, as in their images.
-fn static_binary(variable: &str, name: &str) -> PathBuf {
-    std::env::var_os(variable).map_or_else(
-        || {
-            let target = std::env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-            target.join("x86_64-unknown-linux-musl/init").join(name)
-        },
-        PathBuf::from,
-    )
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
-use testbed::{Image, Testbed, VaultOptions, poll_until};
+use testbed::{Image, Testbed, VaultOptions, poll_until, static_program};
 use tokio::process::Command;
 
 use super::world::{Beds, Case, LIMIT, deploy, file, printed};
@@ -162,14 +162,4 @@ async fn told(bed: &Testbed) -> String {
         }
     }
     told
-}
-
-/// The init container and the sample application are linked statically, as in their images.
-fn static_program(variable: &str, name: &str) -> std::path::PathBuf {
-    let built = || {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), Into::into);
-        target.join("x86_64-unknown-linux-musl/init").join(name)
-    };
-    std::env::var_os(variable).map_or_else(built, Into::into)
 }

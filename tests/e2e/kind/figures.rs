@@ -1,6 +1,5 @@
 //! How long a pod takes to run with its token on a real kubelet, and how much of it is ours.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -92,9 +91,7 @@ fn write(rows: &[Row]) -> Result<()> {
             json!({"name": name, "value": value, "unit": "ms", "target": target, "met": value <= target})
         })
         .collect();
-    let folder = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-    let path = folder.join("bench-kind.json");
+    let path = testbed::target_folder().join("bench-kind.json");
     std::fs::write(&path, serde_json::to_string_pretty(&rows)? + "\n")
         .with_context(|| format!("cannot write {}", path.display()))
 }

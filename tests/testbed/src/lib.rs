@@ -19,6 +19,7 @@
 //! Owns: everything that it starts. Must never happen: a process, mount or file that is left behind.
 
 mod agent;
+mod built;
 mod control_plane;
 mod disk;
 pub mod fake_node;
@@ -34,6 +35,7 @@ mod tls;
 mod vault;
 
 pub use agent::{Image, Images, KUBELET_RESTART_BASE, NodeAgent};
+pub use built::{static_program, target_folder};
 pub use control_plane::{ControlPlane, ControlPlaneOptions, Request};
 pub use disk::Disk;
 pub use needles::Needles;
